@@ -1,0 +1,77 @@
+package tune
+
+import "time"
+
+// Rollout is the staged trial of one recommendation, as apply prints it and history keeps it.
+// ID is "<recommendation id>-<start, unix seconds in base 36>".
+type Rollout struct {
+	ID             string         `json:"id"`
+	Recommendation Recommendation `json:"recommendation"`
+	State          State          `json:"state"`
+	Stages         []Stage        `json:"stages"`
+	Effect         *Effect        `json:"effect"` // null: nothing was measured
+	Reason         string         `json:"reason"`
+	Detail         string         `json:"detail,omitempty"` // a sentence for people
+	Actor          string         `json:"actor"`            // "uid 0", "serve"
+	Meter          string         `json:"meter,omitempty"`
+	Started        time.Time      `json:"started"`
+	Ended          time.Time      `json:"ended,omitzero"`
+	Persisted      []string       `json:"persisted,omitempty"` // files written by --persist
+	BootID         string         `json:"boot_id,omitempty"`
+}
+
+// Stage is one share of exposure and its judgement.
+type Stage struct {
+	Share    float64 `json:"share"`   // asked, percent
+	Exposed  float64 `json:"exposed"` // what the slots gave, percent
+	Mode     string  `json:"mode"`    // "switchback" or "dose"
+	Verdict  Verdict `json:"verdict"`
+	Reason   string  `json:"reason"`
+	Treated  int     `json:"treated_slots"`
+	Compared int     `json:"untreated_slots"`
+	Seconds  float64 `json:"seconds"`
+	Effect   *Effect `json:"effect"`
+}
+
+// Effect is treated over untreated: below 1 the metric fell. The interval is at 95 %.
+type Effect struct {
+	Metric string  `json:"metric"`
+	Better string  `json:"better"`
+	Ratio  float64 `json:"ratio"`
+	Low    float64 `json:"low"`
+	High   float64 `json:"high"`
+}
+
+// Managed is one tunable semantos holds away from its original.
+type Managed struct {
+	Tunable  string `json:"tunable"`
+	Scope    Scope  `json:"scope"`
+	Target   string `json:"target"`
+	Original Value  `json:"original"`
+	Current  Value  `json:"current"`
+	State    string `json:"state"` // trying, committed, persisted, in_doubt, yielded, gone
+	Rollout  string `json:"rollout,omitempty"`
+}
+
+// Capability is what can be done with a tunable on a target, found by trying.
+type Capability struct {
+	Present  bool   `json:"present"`
+	Readable bool   `json:"readable"`
+	Writable bool   `json:"writable"`
+	Reason   string `json:"reason,omitempty"` // when not all three
+}
+
+// Identity tells one target from a later one of the same name (inode numbers repeat).
+// Keys by scope: netns {ino, cookie}; device {diskseq}; cgroup {id}; process {pid, start};
+// socket {cookie, netns}. Host scope has none.
+type Identity map[string]string
+
+// Equal reports whether both name the same thing; a key one of them lacks does not count.
+func (a Identity) Equal(b Identity) bool {
+	for k, v := range a {
+		if w, ok := b[k]; ok && v != w {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,106 @@
+package tune
+
+import "time"
+
+// Snapshot is what telemetry saw over one window, and what the reasoner diagnoses.
+//
+// Signals hold for the whole host; Entities carry those of one thing (a network namespace, a block
+// device, a listener). A counter's signal is its rate per second over the window and Name+".total" its
+// increase; a gauge's signal is the mean, Name+".max" and Name+".last" the largest and newest reading.
+// An absent signal is "no data", never zero.
+type Snapshot struct {
+	Time     time.Time           `json:"time"`
+	Window   float64             `json:"window_s"`
+	Ticks    int                 `json:"ticks"`
+	BootID   string              `json:"boot_id"`
+	Facts    Facts               `json:"facts"`
+	Signals  map[string]float64  `json:"signals"`
+	Entities map[string][]Entity `json:"entities"` // by kind, sorted by ID
+	Missing  []Missing           `json:"missing"`  // collectors that could not read, and why
+}
+
+// Entity is one thing with signals of its own. Labels carry what a rule or sentence needs (comm, port)
+// and the target of each scope it belongs to: "netns", "device", "cgroup", "process", "socket".
+type Entity struct {
+	Kind    string             `json:"kind"`
+	ID      string             `json:"id"`
+	Labels  map[string]string  `json:"labels"`
+	Signals map[string]float64 `json:"signals"`
+}
+
+// The kinds of entities.
+const (
+	EntityNetns     = "netns"
+	EntityListener  = "listener"
+	EntityUDPSocket = "udpsocket"
+	EntityDevice    = "device"
+	EntityNetdev    = "netdev"
+	EntityKthread   = "kthread"
+	EntityProcess   = "process"
+	EntityCgroup    = "cgroup"
+	EntityCPU       = "cpu"
+)
+
+// Missing says that a collector had no data, and why.
+type Missing struct {
+	Collector string `json:"collector"`
+	Reason    string `json:"reason"`
+}
+
+// Facts are what does not change while a host runs: sizes in Num (mem_total_bytes, cpus, numa_nodes,
+// swap_total_bytes, page_size, kernel as major*1000+minor), words in Text (kernel, virt, arch).
+type Facts struct {
+	Num  map[string]float64 `json:"num"`
+	Text map[string]string  `json:"text"`
+}
+
+// Signal describes one series telemetry can deliver.
+type Signal struct {
+	Name    string `json:"name"`
+	Entity  string `json:"entity,omitempty"` // "" holds for the host
+	Unit    string `json:"unit"`
+	Counter bool   `json:"counter"` // the series is a rate per second
+	Help    string `json:"help"`
+	Source  string `json:"source"`
+}
+
+// Fact is one number that shows a symptom.
+type Fact struct {
+	Signal string  `json:"signal"`
+	Value  float64 `json:"value"`
+	Unit   string  `json:"unit,omitempty"`
+}
+
+// Symptom is a named condition that held: which resource is short, how badly, on which entity.
+type Symptom struct {
+	Name     string            `json:"name"`
+	Resource string            `json:"resource"`
+	Entity   string            `json:"entity,omitempty"` // the entity's ID, "" for the host
+	Labels   map[string]string `json:"labels,omitempty"`
+	Severity float64           `json:"severity"` // (0,1]
+	Summary  string            `json:"summary"`  // a sentence a person would say, with the numbers
+	Evidence []Fact            `json:"evidence"`
+	Measure  Measure           `json:"measure"`
+}
+
+// Measure is the kernel-side signal that shows best whether a symptom was relieved.
+type Measure struct {
+	Signal string  `json:"signal"`
+	Entity string  `json:"entity,omitempty"`
+	Kind   string  `json:"kind,omitempty"` // the entity's kind
+	Better string  `json:"better"`         // "lower" or "higher"
+	Floor  float64 `json:"floor"`          // readings at or below it count as equal: ratios need it near zero
+}
+
+// MeterSample is one measurement of the workload from outside, over [Start, End].
+// Throughput in completions per second, errors per second in ErrorRate; latencies in milliseconds.
+// Value is the one number of a single-signal meter (prom:, a kernel signal).
+type MeterSample struct {
+	Start      time.Time `json:"start"`
+	End        time.Time `json:"end"`
+	MedianMS   float64   `json:"median_ms"`
+	P95MS      float64   `json:"p95_ms"`
+	Throughput float64   `json:"throughput"`
+	ErrorRate  float64   `json:"error_rate"`
+	Value      *float64  `json:"value,omitempty"`
+}
