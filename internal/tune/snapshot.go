@@ -90,6 +90,9 @@ type Measure struct {
 	Kind   string  `json:"kind,omitempty"` // the entity's kind
 	Better string  `json:"better"`         // "lower" or "higher"
 	Floor  float64 `json:"floor"`          // readings at or below it count as equal: ratios need it near zero
+	// LossMS is what one counted event costs a client, in milliseconds (a dropped connection request
+	// waits a second for its retransmit); 0 when the signal counts no loss.
+	LossMS float64 `json:"loss_ms,omitempty"`
 }
 
 // MeterSample is one measurement of the workload from outside, over [Start, End].
