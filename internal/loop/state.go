@@ -1,0 +1,150 @@
+package loop
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"semantos/internal/tune"
+)
+
+// State says where the loop stands.
+func (l *Loop) State() tune.LoopState {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.state
+	s.Running = l.mem.running
+	s.Decisions = maps.Clone(s.Decisions)
+	s.Leftovers = slices.Clone(s.Leftovers)
+	s.Resting = []tune.Resting{}
+	now := l.cfg.Now()
+	for _, what := range slices.Sorted(maps.Keys(l.mem.resting)) {
+		if r := l.mem.resting[what]; now.Before(r.until) {
+			s.Resting = append(s.Resting, tune.Resting{What: what, Until: r.until, Why: r.why})
+		}
+	}
+	s.Yielded = slices.Sorted(maps.Keys(l.mem.yielded))
+	if s.Yielded == nil {
+		s.Yielded = []string{}
+	}
+	return s
+}
+
+// Snapshot gives the newest sample and the symptoms of the newest diagnosis.
+func (l *Loop) Snapshot() (tune.Snapshot, []tune.Symptom) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.snap, slices.Clone(l.symptoms)
+}
+
+// Recommendations gives those of the newest diagnosis.
+func (l *Loop) Recommendations() []tune.Recommendation {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.recs)
+}
+
+// Hold keeps the loop from starting trials until Resume; a running one is not stopped.
+func (l *Loop) Hold(why string) {
+	l.mu.Lock()
+	l.mem.held = why
+	if why == "" {
+		l.mem.held = "by an operator"
+	}
+	if l.mem.running == "" {
+		l.state.Phase, l.state.Reason = "held", "held: "+l.mem.held
+	}
+	l.mu.Unlock()
+	l.say("hold", "no new trials: "+why, nil)
+}
+
+// Resume ends a Hold, and the wait for a held rollout.
+func (l *Loop) Resume() {
+	l.mu.Lock()
+	l.mem.held, l.mem.waiting = "", ""
+	if l.mem.running == "" {
+		l.state.Phase, l.state.Reason = "watching", "resumed"
+	}
+	l.mu.Unlock()
+	l.say("hold", "trials may start again", nil)
+}
+
+// Begin claims the one place for a trial that a person started; it fails with tune.ErrBusy while another
+// one runs. Every Begin needs an End.
+func (l *Loop) Begin(recommendation string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mem.running != "" {
+		return &tune.Error{Op: "start rollout of", Subject: recommendation,
+			Err:  fmt.Errorf("%w: rollout of %s is running", tune.ErrBusy, l.mem.running),
+			Hint: "wait for it, or see semantos status and semantos rollback"}
+	}
+	l.mem.running = recommendation
+	l.state.Phase, l.state.Reason = "rolling_out", "a person's trial is running: "+recommendation
+	return nil
+}
+
+// End records the end of a trial that Begin claimed.
+func (l *Loop) End(r tune.Rollout, err error) { l.end(r, err) }
+
+// RolledBack tells the loop that a person put a committed rollout back.
+func (l *Loop) RolledBack(r tune.Rollout) {
+	r.State, r.Reason = tune.RolledBack, tune.ReasonOperator
+	l.mu.Lock()
+	if l.mem.waiting == r.ID {
+		l.mem.waiting = ""
+	}
+	l.mem.remember(r, nil, l.cfg.Now())
+	l.mu.Unlock()
+	l.say("outcome", "rollout "+r.ID+" was put back by a person", nil)
+}
+
+func (l *Loop) end(r tune.Rollout, err error) {
+	l.cfg.Sampler.Reset()
+	l.mu.Lock()
+	outcome := l.mem.remember(r, err, l.cfg.Now())
+	l.mem.running = ""
+	clear(l.mem.streak)
+	l.state.Decisions[outcome]++
+	l.state.Phase, l.state.Reason = "warming", "a fresh window after a trial"
+	// The window holds both sides of the trial; a diagnosis over it would be of neither.
+	l.snap.Window = 0
+	l.window++
+	l.mu.Unlock()
+	text := fmt.Sprintf("%s: %s %s", r.Recommendation.ID, strings.ReplaceAll(outcome, "_", " "), r.Detail)
+	if err != nil {
+		text = fmt.Sprintf("%s: %s: %v", r.Recommendation.ID, outcome, err)
+	}
+	l.say("outcome", strings.TrimSpace(text), r)
+}
+
+func (l *Loop) setPhase(phase, reason string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.state.Phase, l.state.Reason = phase, reason
+	l.state.Ready = false
+}
+
+func (l *Loop) say(kind, message string, data any) {
+	l.cfg.Log.Info(message, "kind", kind)
+	if l.cfg.Observe != nil {
+		l.cfg.Observe(Event{Time: l.cfg.Now(), Kind: kind, Message: message, Data: data})
+	}
+}
+
+// fail reports an error that the loop survives, once per text: a condition that lasts is one event.
+func (l *Loop) fail(op string, err error) {
+	text := op + ": " + err.Error()
+	l.mu.Lock()
+	repeated := l.state.LastError == text
+	l.state.LastError = text
+	l.mu.Unlock()
+	if repeated {
+		return
+	}
+	l.cfg.Log.Warn(op, "error", err)
+	if l.cfg.Observe != nil {
+		l.cfg.Observe(Event{Time: l.cfg.Now(), Kind: "error", Message: text})
+	}
+}
