@@ -1,0 +1,105 @@
+package reasoner
+
+import (
+	"math"
+	"strconv"
+
+	"semantos/internal/tune"
+)
+
+const (
+	// baseline is the strength of a change whose current value is as good as the default: kept well
+	// below that of a value that is far off, which is likely the cause itself.
+	baseline = 0.2
+	// insideLimit caps the distance, in doublings, of a value inside the safe range: sensible choices of
+	// an operator lie there.
+	insideLimit = 1.5
+	// Distances of words and sentinels, which have none of their own.
+	wordBackToDefault = 4.0
+	wordElsewhere     = 3.0
+	sentinel          = 8.0
+)
+
+// strength turns a distance in doublings into a factor of the score in [baseline, 1).
+func strength(far float64) float64 {
+	return baseline + (1-baseline)*(1-math.Exp2(-far/2))
+}
+
+// distance says how far the current value is from default and safe range against the wanted
+// direction, in doublings: somaxconn 8 under a default of 4096 is 9 doublings off.
+func (s *session) distance(ch improvement) float64 {
+	have, want := ch.Current.Fields(), ch.Proposed.Fields()
+	var dflt []string
+	if d, err := s.dflt(ch.tunable); err == nil {
+		dflt = d.Fields()
+	}
+	far := 0.0
+	for i := range have {
+		if i >= len(want) || have[i] == want[i] {
+			continue
+		}
+		d := ""
+		if i < len(dflt) {
+			d = dflt[i]
+		}
+		far = max(far, s.elementDistance(ch.tunable, i, have[i], want[i], d))
+	}
+	return far
+}
+
+func (s *session) elementDistance(t *tune.Tunable, i int, have, want, dflt string) float64 {
+	a, errA := strconv.ParseFloat(have, 64)
+	b, errB := strconv.ParseFloat(want, 64)
+	if !numeric(t) || errA != nil || errB != nil || isSpecial(t, have) || isSpecial(t, want) {
+		return wordDistance(t, have, want, dflt)
+	}
+	up := b > a
+	out, off := 0.0, 0.0
+	if safe := s.safeRanges(t); len(safe) > 0 {
+		r := safe[min(i, len(safe)-1)]
+		out = doublings(a, pick(up, r.Min, r.Max), up)
+	}
+	if d, err := strconv.ParseFloat(dflt, 64); err == nil && d > 0 && !isSpecial(t, dflt) {
+		off = doublings(a, d, up)
+	} else if dflt == "" && out == 0 {
+		off = doublings(a, b, up)
+	}
+	if out > 0 {
+		return max(out, off) + 1
+	}
+	return min(off, insideLimit)
+}
+
+// doublings counts how often a must be doubled (up) or halved to reach ref; 0 when it is there.
+func doublings(a, ref float64, up bool) float64 {
+	const least = 0.5 // stands for zero, one halving below the smallest positive count
+	from, to := max(a, least), max(ref, least)
+	if !up {
+		from, to = to, from
+	}
+	if math.IsInf(to, 0) || math.IsInf(from, 0) || from >= to {
+		return 0
+	}
+	return math.Log2(to / from)
+}
+
+func pick(up bool, lo, hi float64) float64 {
+	if up {
+		return lo
+	}
+	return hi
+}
+
+func wordDistance(t *tune.Tunable, have, want, dflt string) float64 {
+	switch {
+	case dflt == have:
+		return 0
+	case dflt == "":
+		return insideLimit
+	case isSpecial(t, have) && numeric(t) && !isSpecial(t, dflt):
+		return sentinel
+	case dflt == want:
+		return wordBackToDefault
+	}
+	return wordElsewhere
+}
