@@ -1,0 +1,125 @@
+package telemetry
+
+import (
+	"context"
+	"time"
+
+	"semantos/internal/tune"
+)
+
+// collector is one file of this package: it reads one part of the machine into a frame.
+// An error that wraps tune.ErrNoData means that this machine has none of it.
+type collector interface {
+	Name() string
+	Signals() []tune.Signal
+	Collect(ctx context.Context, f *frame) error
+}
+
+// deriver is a collector whose signals partly follow from the window as a whole (shares of totals).
+type deriver interface {
+	Derive(v *view)
+}
+
+// nature says how readings over the window become signals.
+type nature uint8
+
+const (
+	natureGauge   nature = iota // mean, .max, .last
+	natureCounter               // rate per second, .total
+	natureDuty                  // seconds spent: the rate is a share of time, and has no .total
+	natureHidden                // a counter only derivations use
+)
+
+type reading struct {
+	name   string
+	value  float64
+	nature nature
+}
+
+// subject names what a reading belongs to; the zero subject is the host.
+type subject struct{ kind, id string }
+
+// entry is what one tick read about one subject. gen tells a subject from a later one of the same id:
+// intervals between different gens are dropped.
+type entry struct {
+	subject
+	gen      uint64
+	labels   map[string]string
+	readings []reading
+}
+
+func (e *entry) add(name string, v float64, n nature) {
+	e.readings = append(e.readings, reading{name, v, n})
+}
+
+func (e *entry) gauge(name string, v float64)   { e.add(name, v, natureGauge) }
+func (e *entry) counter(name string, v float64) { e.add(name, v, natureCounter) }
+func (e *entry) duty(name string, s float64)    { e.add(name, s, natureDuty) }
+func (e *entry) hidden(name string, v float64)  { e.add(name, v, natureHidden) }
+
+// frame is one tick.
+type frame struct {
+	at      time.Time
+	index   map[subject]*entry
+	order   []*entry
+	missing []tune.Missing
+}
+
+func newFrame(at time.Time) *frame {
+	return &frame{at: at, index: make(map[subject]*entry, 64)}
+}
+
+func (f *frame) host() *entry { return f.entity("", "", 0, nil) }
+
+// entity gives the entry of a subject. Labels are shared, not copied: hand over a map that is never
+// written again.
+func (f *frame) entity(kind, id string, gen uint64, labels map[string]string) *entry {
+	key := subject{kind, id}
+	e := f.index[key]
+	if e == nil {
+		e = &entry{subject: key, gen: gen, labels: labels}
+		f.index[key] = e
+		f.order = append(f.order, e)
+	}
+	return e
+}
+
+func (f *frame) miss(collector, reason string) {
+	f.missing = append(f.missing, tune.Missing{Collector: collector, Reason: reason})
+}
+
+// merge takes over what one collector read; it is called only when that collector did not fail, so
+// that half a file never becomes a signal.
+func (f *frame) merge(part *frame) {
+	for _, p := range part.order {
+		e := f.index[p.subject]
+		if e == nil {
+			f.index[p.subject] = p
+			f.order = append(f.order, p)
+			continue
+		}
+		e.readings = append(e.readings, p.readings...)
+		e.labels = unionLabels(e.labels, p.labels)
+	}
+}
+
+func unionLabels(a, b map[string]string) map[string]string {
+	extra := false
+	for k := range b {
+		if _, ok := a[k]; !ok {
+			extra = true
+			break
+		}
+	}
+	if !extra {
+		return a
+	}
+	out := make(map[string]string, len(a)+len(b))
+	for k, v := range b {
+		out[k] = v
+	}
+	for k, v := range a {
+		out[k] = v
+	}
+	return out
+}

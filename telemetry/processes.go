@@ -1,0 +1,253 @@
+package telemetry
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+
+	"semantos/internal/tune"
+)
+
+const (
+	largeProcesses = 4  // whose memory is looked at in detail
+	mapsProcesses  = 8  // whose mappings are counted
+	taskBudget     = 64 // threads whose run-queue wait is read per tick
+	detailAge      = 5 * time.Second
+	mapsAge        = 10 * time.Second
+)
+
+// process is what is remembered of a shown process beyond its task.
+type process struct {
+	labels    map[string]string
+	start     uint64
+	detailAt  time.Time
+	anon      float64
+	huge      float64
+	hasDetail bool
+	mapsAt    time.Time
+	maps      float64
+	fdLimit   float64
+	limitAt   time.Time
+}
+
+type processesCollector struct {
+	*env
+	scan     *procScan
+	shown    map[int]*process
+	pageSize float64
+}
+
+func newProcesses(e *env, scan *procScan) collector {
+	return &processesCollector{env: e, scan: scan, shown: make(map[int]*process), pageSize: float64(os.Getpagesize())}
+}
+
+func (c *processesCollector) Name() string { return "processes" }
+
+func (c *processesCollector) Signals() []tune.Signal {
+	return append(append(table(tune.EntityProcess, "/proc/<pid>/stat", `
+process.cpu_share | +share | CPU time of the process, of one CPU
+process.rss_bytes | bytes | resident memory
+process.minor_faults | +faults | page faults served without I/O
+process.major_faults | +faults | page faults that needed I/O
+process.threads | tasks | threads
+process.blkio_wait_share | +share | time waiting for block I/O (needs kernel.task_delayacct)`),
+		table(tune.EntityProcess, "/proc/<pid>/status, io, fd, limits", `
+process.anon_bytes | bytes | resident anonymous memory
+process.swap_bytes | bytes | memory swapped out
+process.vol_switches | +switches | times its first thread gave up the CPU by itself
+process.invol_switches | +switches | times its first thread was taken off the CPU
+process.read_bytes | +bytes | bytes read from storage
+process.write_bytes | +bytes | bytes that will be written to storage
+process.fds | files | open descriptors
+process.fds_share | share | open descriptors of its soft limit`)...),
+		table(tune.EntityProcess, "/proc/<pid>/schedstat, smaps_rollup, maps", `
+process.runq_wait_share | share | time its threads wanted to run and waited for a CPU, of the time they wanted to run
+process.huge_share | share | anonymous memory mapped by huge pages (largest processes, every 5 s)
+process.maps | maps | memory mappings (largest processes, every 10 s)
+process.maps_share | share | memory mappings of vm.max_map_count`)...)
+}
+
+func (c *processesCollector) Collect(ctx context.Context, f *frame) error {
+	if err := c.scan.run(); err != nil {
+		return err
+	}
+	chosen, large := c.choose()
+	accounting := c.sysctl("proc/sys/kernel/task_delayacct") == 1
+	maxMaps := c.sysctl("proc/sys/vm/max_map_count")
+	fresh := make(map[int]*process, len(chosen))
+	budget := taskBudget
+	for _, t := range chosen {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		p := c.shown[t.pid]
+		if p == nil || p.start != t.start {
+			p = c.describe(t)
+		}
+		fresh[t.pid] = p
+		e := f.entity(tune.EntityProcess, p.labels["process"], t.start, p.labels)
+		e.duty("process.cpu_share", t.cpu)
+		e.counter("process.minor_faults", t.minor)
+		e.counter("process.major_faults", t.major)
+		e.gauge("process.rss_bytes", t.rss*c.pageSize)
+		e.gauge("process.threads", t.threads)
+		if accounting {
+			e.duty("process.blkio_wait_share", t.blkio)
+		}
+		c.usage(e, p)
+		budget = c.waits(e, t, budget)
+		rank := slices.Index(large, t)
+		c.memory(e, t, p, rank, maxMaps)
+	}
+	c.shown = fresh
+	return nil
+}
+
+// choose gives the busiest and the largest processes, ordered by pid, and the large ones by size.
+func (c *processesCollector) choose() (chosen, large []*task) {
+	list := make([]*task, 0, len(c.scan.tasks))
+	for _, t := range c.scan.tasks {
+		if !t.kernel {
+			list = append(list, t)
+		}
+	}
+	bySize := func(a, b *task) int { return cmp.Or(cmp.Compare(b.rss, a.rss), cmp.Compare(a.pid, b.pid)) }
+	byUse := func(a, b *task) int { return cmp.Or(cmp.Compare(b.recent, a.recent), bySize(a, b)) }
+	slices.SortFunc(list, bySize)
+	large = slices.Clone(list[:min(len(list), mapsProcesses)])
+	chosen = slices.Clone(large)
+	slices.SortFunc(list, byUse)
+	for _, t := range list {
+		if len(chosen) >= c.limits.Processes {
+			break
+		}
+		if !slices.Contains(chosen, t) {
+			chosen = append(chosen, t)
+		}
+	}
+	slices.SortFunc(chosen, byUse) // the budget of the run-queue goes to the busiest
+	return chosen, large
+}
+
+func (c *processesCollector) describe(t *task) *process {
+	pid := strconv.Itoa(t.pid)
+	labels := map[string]string{"pid": pid, "comm": t.comm, "process": "pid:" + pid, "cgroup": ""}
+	if b, err := c.files.once("proc/" + pid + "/cgroup"); err == nil {
+		labels["cgroup"] = parseProcCgroup(b)
+	}
+	return &process{labels: labels, start: t.start}
+}
+
+func (c *processesCollector) sysctl(rel string) float64 {
+	b, err := c.files.read(rel)
+	if err != nil {
+		return 0
+	}
+	var v [1]float64
+	if _, err := parseNumbers(b, v[:]); err != nil {
+		return 0
+	}
+	return v[0]
+}
+
+// usage reads what the process did with memory, storage and descriptors. What is not permitted or
+// gone by now is left out.
+func (c *processesCollector) usage(e *entry, p *process) {
+	dir := "proc/" + p.labels["pid"]
+	if b, err := c.files.once(dir + "/status"); err == nil {
+		s := parseProcStatus(b)
+		if s.hasMemory {
+			e.gauge("process.anon_bytes", s.anon)
+			e.gauge("process.swap_bytes", s.swap)
+		}
+		if s.hasSwitches {
+			e.counter("process.vol_switches", s.voluntary)
+			e.counter("process.invol_switches", s.involuntary)
+		}
+	}
+	if b, err := c.files.once(dir + "/io"); err == nil {
+		if read, written, err := parseProcIO(b); err == nil {
+			e.counter("process.read_bytes", read)
+			e.counter("process.write_bytes", written)
+		}
+	}
+	if n, ok := countFDs(c.host.Path(dir + "/fd")); ok {
+		e.gauge("process.fds", n)
+		if age := c.at.Sub(p.limitAt); p.limitAt.IsZero() || age >= sceneAge || age < 0 {
+			p.limitAt = c.at
+			p.fdLimit = 0
+			if b, err := c.files.once(dir + "/limits"); err == nil {
+				p.fdLimit = parseFDLimit(b)
+			}
+		}
+		share(e, "process.fds_share", n, p.fdLimit)
+	}
+}
+
+// waits adds up how long the threads ran and waited for a CPU, within the budget of files.
+func (c *processesCollector) waits(e *entry, t *task, budget int) int {
+	if t.recent == 0 || int(t.threads) > budget {
+		return budget
+	}
+	dir := "proc/" + strconv.Itoa(t.pid) + "/task"
+	names, err := readDirNames(c.host.Path(dir), budget)
+	if err != nil || len(names) > budget {
+		return budget
+	}
+	var ran, waited float64
+	for _, n := range names {
+		b, err := c.files.once(dir + "/" + n + "/schedstat")
+		if err != nil {
+			continue // the thread ended
+		}
+		var v [3]float64
+		if n, err := parseNumbers(b, v[:]); err != nil || n < 3 {
+			continue
+		}
+		ran += v[0]
+		waited += v[1]
+	}
+	e.hidden("ran", ran/1e9)
+	e.hidden("waited", waited/1e9)
+	return budget - len(names)
+}
+
+// memory looks closer at the largest processes; the kernel walks their page tables for it, so seldom.
+func (c *processesCollector) memory(e *entry, t *task, p *process, rank int, maxMaps float64) {
+	dir := "proc/" + p.labels["pid"]
+	due := func(at, now time.Time, age time.Duration) bool {
+		return at.IsZero() || now.Sub(at) >= age || now.Before(at)
+	}
+	if rank >= 0 && rank < largeProcesses && due(p.detailAt, c.at, detailAge) {
+		p.detailAt = c.at
+		p.hasDetail = false
+		if b, err := c.files.once(dir + "/smaps_rollup"); err == nil {
+			p.anon, p.huge, err = parseSmapsRollup(b)
+			p.hasDetail = err == nil
+		}
+	}
+	if rank >= 0 && due(p.mapsAt, c.at, mapsAge) {
+		p.mapsAt = c.at
+		p.maps = 0
+		if b, err := c.files.once(dir + "/maps"); err == nil || errors.Is(err, tune.ErrCorrupt) {
+			p.maps = countLines(b)
+		}
+	}
+	if p.hasDetail {
+		share(e, "process.huge_share", p.huge, p.anon)
+	}
+	if p.maps > 0 {
+		e.gauge("process.maps", p.maps)
+		share(e, "process.maps_share", p.maps, maxMaps)
+	}
+}
+
+func (c *processesCollector) Derive(v *view) {
+	for _, s := range v.entities[tune.EntityProcess] {
+		s.ratio("process.runq_wait_share", []string{"waited"}, []string{"waited", "ran"})
+	}
+}
