@@ -131,12 +131,16 @@ func (h *Host) findSocket(s SocketTarget) (diagSocket, error) {
 	return diagSocket{}, fmt.Errorf("no such socket any more: %w", tune.ErrGone)
 }
 
-// socketsLike lists the targets a socket tunable can have now: listeners for the backlog, else
-// listeners and UDP sockets. One namespace that cannot be read does not hide the others.
-func (h *Host) socketsLike(method tune.Method) ([]SocketTarget, error) {
-	spaces, err := h.Namespaces()
-	if err != nil {
-		return nil, err
+// socketsLike lists the targets a socket tunable can have now, in one namespace or (0) in all:
+// listeners for the backlog, else listeners and UDP sockets. One namespace that cannot be read does not
+// hide the others.
+func (h *Host) socketsLike(method tune.Method, in uint64) ([]SocketTarget, error) {
+	spaces := []Netns{{Target: NetnsTarget(in)}}
+	if in == 0 {
+		var err error
+		if spaces, err = h.Namespaces(); err != nil {
+			return nil, err
+		}
 	}
 	var out []SocketTarget
 	for _, n := range spaces {

@@ -83,7 +83,7 @@ func (h *Host) resolveSocket(t *tune.Tunable, target string) (string, error) {
 	if !h.real() {
 		return "", subject("find", t, target, fmt.Errorf("sockets below a root: %w", tune.ErrUnsupported))
 	}
-	all, err := h.socketsLike(t.Method)
+	all, err := h.socketsLike(t.Method, wish.netns)
 	if err != nil {
 		return "", err
 	}
@@ -154,7 +154,7 @@ func (h *Host) Targets(t *tune.Tunable) ([]string, error) {
 		sort.Strings(out)
 		return out, err
 	case t.Scope == tune.ScopeSocket:
-		sockets, err := h.socketsLike(t.Method)
+		sockets, err := h.socketsLike(t.Method, 0)
 		out := make([]string, len(sockets))
 		for i, s := range sockets {
 			out[i] = s.String()

@@ -196,43 +196,58 @@ func standing(t *tune.Tunable, target string, a access, want tune.Value) error {
 	return subject("restore", t, target, fmt.Errorf("it reads %q, not %q: %w", string(now), string(want), tune.ErrDrifted))
 }
 
-// RestorePair restores t whose counterpart's original is known too: the member that was active is
-// written, which makes the kernel zero the other.
+// RestorePair restores t and its counterpart together: the member that was active is written, which
+// makes the kernel zero the other. Both were zero only where somebody had set the active one to zero.
 func (h *Host) RestorePair(t *tune.Tunable, target string, original, counterpart tune.Value) (tune.Value, error) {
-	got, err := h.Restore(t, target, original)
-	if !errors.Is(err, ErrRestoreCounterpart) {
-		return got, err
-	}
 	pair := h.counterpart(t)
 	if pair == nil {
-		return "", err
+		return h.Restore(t, target, original)
 	}
-	err = h.with(t, target, func(a access) error {
-		if err := restoreZero(a, pair, counterpart); err != nil {
-			return err
+	var got tune.Value
+	err := h.with(t, target, func(a access) error {
+		now, err := a.read()
+		other, otherErr := pair.read()
+		if err == nil && otherErr == nil && now == original && other == counterpart {
+			got = now
+			return nil
 		}
-		if got, err = a.read(); err != nil {
-			return err
+		if t.Protected {
+			return writable(t, target, original)
 		}
-		if got != original {
-			return standing(t, target, a, original)
+		switch {
+		case original != "0":
+			err = a.write(original)
+		case counterpart != "0":
+			err = pair.write(counterpart)
+		default:
+			err = zeroBoth(a, pair)
+		}
+		if err != nil {
+			return errors.Join(err, standing(t, target, a, original))
+		}
+		got, err = a.read()
+		other, otherErr = pair.read()
+		if err != nil || otherErr != nil {
+			return errors.Join(err, otherErr)
+		}
+		if got != original || other != counterpart {
+			return subject("restore", t, target, fmt.Errorf("it reads %q and %s %q, not %q and %q: %w",
+				string(got), t.Counterpart, string(other), string(original), string(counterpart), tune.ErrDrifted))
 		}
 		return nil
 	})
 	return got, err
 }
 
-// restoreZero makes a read zero by activating its counterpart. Were both zero, the counterpart is
-// moved and set to zero again, which some kernels' pairs take from one side only.
-func restoreZero(a, pair access, counterpart tune.Value) error {
-	if counterpart != "0" {
-		return pair.write(counterpart)
+// zeroBoth activates the member that can be set to zero, and sets it. Only one of a pair can (a ratio),
+// and one is a valid value of it.
+func zeroBoth(a, pair access) error {
+	for _, m := range []access{pair, a} {
+		if m.write("1") == nil && m.write("0") == nil {
+			return nil
+		}
 	}
-	err := pair.write("1")
-	if err == nil {
-		return pair.write("0")
-	}
-	return errors.Join(a.write("1"), a.write("0"))
+	return fmt.Errorf("neither member takes zero: %w", tune.ErrOutOfRange)
 }
 
 // Beside reads what a write to t may move as well: its counterpart and its also_changes, by the name
