@@ -1,0 +1,162 @@
+package safety
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"semantos/internal/tune"
+)
+
+// Ranges gives the safe range of a tunable's elements on this host.
+type Ranges interface {
+	Safe(t *tune.Tunable, facts tune.Facts) ([]tune.Range, error)
+}
+
+// Live says what semantos holds now.
+type Live interface {
+	Managed(ctx context.Context) ([]tune.Managed, error)
+}
+
+// Calibration gives the threshold learned from outcomes. ok is false while there are fewer than it
+// needs; need is how many more that takes.
+type Calibration interface {
+	Threshold() (tau float64, need int, ok bool)
+}
+
+// GateConfig is what the gate asks. Calibration may be nil: then nothing was learned yet.
+type GateConfig struct {
+	Tau         float64 // the loosest threshold ever allowed
+	Tunables    Tunables
+	Ranges      Ranges
+	Live        Live
+	Calibration Calibration
+	Facts       tune.Facts
+	Outcomes    int // needed for a bound; said when Calibration is nil
+}
+
+// Gate decides whether a recommendation may be tried at all.
+type Gate struct{ cfg GateConfig }
+
+// NewGate makes a gate.
+func NewGate(cfg GateConfig) *Gate { return &Gate{cfg: cfg} }
+
+// Decision is the gate's answer. Vetoes are reasons a person may pass with --yes.
+type Decision struct {
+	Vetoes     []string
+	Note       string // "uncalibrated, 100 more needed"
+	Calibrated bool
+	Tau        float64
+}
+
+// Admitted reports whether the rollout may start; yes passes every veto.
+func (d Decision) Admitted(yes bool) bool { return yes || len(d.Vetoes) == 0 }
+
+// Reason joins the vetoes.
+func (d Decision) Reason() string { return strings.Join(d.Vetoes, "; ") }
+
+// Check answers for a recommendation. An error is a refusal nobody passes: an unknown or protected
+// tunable, or one that another rollout is trying now.
+func (g *Gate) Check(ctx context.Context, rec tune.Recommendation) (Decision, error) {
+	d := g.threshold()
+	if !(rec.Uncertainty < d.Tau) { // NaN is a veto too
+		d.Vetoes = append(d.Vetoes, fmt.Sprintf("uncertainty %.2f is not below %.2f", rec.Uncertainty, d.Tau))
+	}
+	if rec.Veto != "" {
+		d.Vetoes = append(d.Vetoes, rec.Veto)
+	}
+	managed, err := g.cfg.Live.Managed(ctx)
+	if err != nil {
+		return d, fmt.Errorf("ask what is live: %w", err)
+	}
+	for _, c := range rec.Changes {
+		t, _, err := g.cfg.Tunables.Lookup(c.Tunable)
+		if err != nil {
+			return d, fmt.Errorf("check %s: %w", c.Tunable, err)
+		}
+		if t.Protected {
+			return d, &tune.Error{Op: "change", Subject: c.Tunable, Err: tune.ErrDenied,
+				Hint: "it is catalogued to be explained; semantos never writes it"}
+		}
+		said, err := g.unsafe(t, c)
+		if err != nil {
+			return d, err
+		}
+		d.Vetoes = append(d.Vetoes, said...)
+		said, err = conflicts(t, c, managed)
+		if err != nil {
+			return d, err
+		}
+		d.Vetoes = append(d.Vetoes, said...)
+	}
+	return d, nil
+}
+
+// threshold is the smaller of TAU and the calibrated one: taking the larger would lose the guarantee.
+func (g *Gate) threshold() Decision {
+	d := Decision{Tau: g.cfg.Tau}
+	need := g.cfg.Outcomes
+	if g.cfg.Calibration != nil {
+		tau, more, ok := g.cfg.Calibration.Threshold()
+		if ok {
+			d.Tau, d.Calibrated = min(d.Tau, tau), true
+			return d
+		}
+		need = more
+	}
+	d.Note = fmt.Sprintf("uncalibrated, %d more outcomes needed", need)
+	return d
+}
+
+// unsafe names each element that would end outside the safe range; the steps on the way are not judged.
+func (g *Gate) unsafe(t *tune.Tunable, c tune.Change) ([]string, error) {
+	ranges, err := g.cfg.Ranges.Safe(t, g.cfg.Facts)
+	if err != nil {
+		return nil, fmt.Errorf("safe range of %s: %w", c.Tunable, err)
+	}
+	if len(ranges) == 0 {
+		return nil, nil
+	}
+	var out []string
+	for i, f := range c.Proposed.Fields() {
+		if _, special := t.SpecialOf(f); special {
+			continue
+		}
+		n, err := tune.Value(f).Numbers()
+		if err != nil {
+			continue // a word has no range; its own list was checked when it was parsed
+		}
+		r := ranges[min(i, len(ranges)-1)]
+		if n[0] < r.Min || n[0] > r.Max {
+			out = append(out, fmt.Sprintf("%s=%s lies outside the safe range %s to %s",
+				c.Tunable, f, tune.FormatNumber(r.Min), tune.FormatNumber(r.Max)))
+		}
+	}
+	return out, nil
+}
+
+func conflicts(t *tune.Tunable, c tune.Change, managed []tune.Managed) ([]string, error) {
+	var out []string
+	for _, m := range managed {
+		same := m.Tunable == c.Tunable && m.Target == c.Target
+		if same && (m.State == managedTrying || m.State == managedInDoubt) {
+			return nil, &tune.Error{Op: "change", Subject: c.Tunable, Err: tune.ErrConflict,
+				Hint: fmt.Sprintf("rollout %s is trying it now: wait for it, or roll it back", m.Rollout)}
+		}
+		for _, name := range t.Conflicts {
+			if name == m.Tunable && m.State != managedGone && m.State != managedYielded {
+				out = append(out, fmt.Sprintf("%s conflicts with %s, which rollout %s holds at %s",
+					c.Tunable, m.Tunable, m.Rollout, m.Current))
+			}
+		}
+	}
+	return out, nil
+}
+
+// The states of a [tune.Managed] the gate tells apart.
+const (
+	managedTrying  = "trying"
+	managedInDoubt = "in_doubt"
+	managedYielded = "yielded"
+	managedGone    = "gone"
+)
