@@ -126,12 +126,17 @@ func (s Trial) judgeWhole(now time.Time, late bool) (Trial, []Effect) {
 	}
 	doubt := s.doubt(a)
 	if doubt == "" {
-		if f, ok := a.better(); ok && s.sideBySide(f) {
-			return s.keep(tune.ReasonBetter, "better: "+f.String())
+		best, better := a.better()
+		if better && s.sideBySide(best) {
+			return s.keep(tune.ReasonBetter, "better: "+best.String())
 		}
 		f, _ := a.primary()
 		if s.Policy.Set {
 			return s.keep(tune.ReasonNotWorse, "not worse: "+f.String())
+		}
+		if better {
+			return s.putBack(now, tune.Inconclusive, tune.ReasonNoEffect,
+				"better than before, but not beside untreated slots, so the load may have eased: "+f.String())
 		}
 		if !a.promising() || late {
 			return s.putBack(now, tune.Inconclusive, tune.ReasonNoEffect, "not shown to be better: "+f.String())
@@ -164,7 +169,7 @@ func (s Trial) doubt(a assessment) string {
 	return ""
 }
 
-// sideBySide asks the slots that stood beside untreated ones to point the same way as all together: the
+// sideBySide asks the slots that stood beside untreated ones to lean the same way as all together: the
 // whole exposure is compared with earlier time, and a load that eased meanwhile would look like a cure.
 // Doses differ between stages, so there is nothing to ask them.
 func (s Trial) sideBySide(f finding) bool {
@@ -182,7 +187,8 @@ func (s Trial) sideBySide(f finding) bool {
 	}
 	for _, g := range s.compare(treated, untreated).findings {
 		if g.metric.name == f.metric.name {
-			return g.worseBy() < 0
+			_, high := g.bounds(leanLevel)
+			return high < 0
 		}
 	}
 	return false

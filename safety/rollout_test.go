@@ -81,7 +81,10 @@ func (s *story) see(o Observation) {
 }
 
 // slot answers the slot under way with a sample.
-func (s *story) slot(v tune.MeterSample) { s.t.Helper(); s.see(Observation{Kind: KindSlot, Sample: &v}) }
+func (s *story) slot(v tune.MeterSample) {
+	s.t.Helper()
+	s.see(Observation{Kind: KindSlot, Sample: &v})
+}
 
 // play answers until the rollout is over, with one sample for untreated slots and one for treated.
 func (s *story) play(untreated, treated tune.MeterSample) *story {
