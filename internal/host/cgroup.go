@@ -173,6 +173,14 @@ func (h *Host) cgroupsWith(file string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	all, err := h.hierarchies()
+	if err != nil {
+		return nil, err
+	}
+	point := map[string]bool{}
+	for _, g := range all {
+		point[g.point] = true
+	}
 	seen := map[string]bool{}
 	for _, g := range trees {
 		err := filepath.WalkDir(g.point, func(p string, d fs.DirEntry, err error) error {
@@ -181,6 +189,9 @@ func (h *Host) cgroupsWith(file string) ([]string, error) {
 			}
 			if !d.IsDir() {
 				return nil
+			}
+			if p != g.point && point[p] {
+				return fs.SkipDir // another tree mounted inside this one
 			}
 			if _, err := os.Stat(filepath.Join(p, file)); err == nil {
 				seen[filepath.Join(g.root, strings.TrimPrefix(p, g.point), "/")] = true

@@ -78,8 +78,8 @@ func chosen(text string) (string, bool) {
 			continue
 		}
 		word, _, closed := strings.Cut(rest, pair[1:])
-		if word = strings.TrimSpace(word); closed && word != "" && !strings.ContainsAny(word, "[]() \t\n") {
-			return word, true
+		if words := strings.Fields(word); closed && len(words) == 1 && !strings.ContainsAny(words[0], "[]()") {
+			return words[0], true
 		}
 	}
 	if words := strings.Fields(text); len(words) == 1 && !strings.ContainsAny(words[0], "[]()") {

@@ -49,7 +49,8 @@ func New(c Config) *Host {
 
 // Path joins parts below the root: Path("proc", "stat") or Path("/proc/stat").
 func (h *Host) Path(parts ...string) string {
-	return filepath.Join(append([]string{h.root, "/"}, parts...)...)
+	below := filepath.Join(append([]string{"/"}, parts...)...) // rooted, so that ".." ends at the root
+	return filepath.Join(h.root+"/", below)
 }
 
 // Close drops the held latency request.

@@ -43,6 +43,11 @@ func (h *Host) Owners(inodes []uint64) map[uint64]Owner {
 	if len(missing) == 0 {
 		return out
 	}
+	for _, ino := range inodes { // the walk costs the same with those nobody held the last time
+		if _, known := out[ino]; !known && ino != 0 {
+			missing[ino] = true
+		}
+	}
 	found := h.walkOwners(missing)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -53,6 +58,7 @@ func (h *Host) Owners(inodes []uint64) map[uint64]Owner {
 	for ino := range missing {
 		if o, ok := found[ino]; ok {
 			h.owners[ino], out[ino] = o, o
+			delete(h.alone, ino)
 		} else {
 			delete(h.owners, ino)
 			h.alone[ino] = struct{}{}

@@ -26,7 +26,7 @@ var deniedSysctl = []string{
 	"kernel/core_pattern", "kernel/core_pipe_limit", "kernel/modprobe", "kernel/modules_disabled", "kernel/hotplug",
 	"kernel/uevent_helper", "kernel/kexec_load_*", "kernel/randomize_va_space", "kernel/sysrq",
 	"kernel/kptr_restrict", "kernel/dmesg_restrict", "kernel/yama", "kernel/usermodehelper", "kernel/poweroff_cmd",
-	"kernel/unprivileged_bpf_disabled", "kernel/panic*", "kernel/ns_last_pid", "kernel/cad_pid", "kernel/ftrace_enabled",
+	"kernel/unprivileged_bpf_disabled", "kernel/panic*", "kernel/ns_last_pid", "kernel/cad_pid",
 	"fs/protected_*", "fs/suid_dumpable", "fs/binfmt_misc", "net/core/bpf_jit_*", "vm/mmap_min_addr", "vm/drop_caches",
 }
 

@@ -23,6 +23,7 @@ func needsRoot(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: writes tunables of this host")
 	}
+	hosttest.Alone(t)
 }
 
 // pairMember is one side of vm.dirty_bytes and vm.dirty_ratio.
@@ -222,7 +223,7 @@ func TestDebugfsSaysWhyNot(t *testing.T) {
 func TestNamespacesOfAChild(t *testing.T) {
 	needsRoot(t)
 	child := exec.Command("sleep", "60")
-	child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
 	if err := child.Start(); err != nil {
 		t.Skipf("needs to start a process in a namespace: %v", err)
 	}

@@ -1,11 +1,13 @@
 package host_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -80,6 +82,62 @@ func TestBacklogOfAListener(t *testing.T) {
 	}
 	if got, err := h.Restore(backlog, target, "8"); err != nil || got != "8" {
 		t.Errorf("restore gave %q, %v", got, err)
+	}
+}
+
+// TestBacklogOfAnotherProcess leaves the listener to a child alone, as a server is found. It is a
+// Multipath TCP one where the kernel has that, as every Go server's is.
+func TestBacklogOfAnotherProcess(t *testing.T) {
+	t.Parallel()
+	ns := hosttest.FreshNetns(t)
+	var file *os.File
+	var err error
+	ns.Do(func() {
+		var l net.Listener
+		var conf net.ListenConfig
+		conf.SetMultipathTCP(true)
+		if l, err = conf.Listen(context.Background(), "tcp4", "127.0.0.1:7070"); err == nil {
+			file, err = l.(*net.TCPListener).File()
+			l.Close()
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := exec.Command("sleep", "60")
+	child.ExtraFiles = []*os.File{file}
+	err = child.Start()
+	file.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = child.Process.Kill() // it may have ended already
+		_ = child.Wait()         // and says that it was killed
+	})
+	h := host.New(host.Config{})
+	for _, v := range []tune.Value{"8", "1000"} {
+		if got, err := h.Write(backlog, fmt.Sprintf("tcp:7070;netns=%d", ns.Inode), v); err != nil || got != v {
+			t.Errorf("write gave %q, %v", got, err)
+		}
+	}
+	full, err := h.Resolve(rcvbuf, fmt.Sprintf("tcp:7070;netns=%d", ns.Inode))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := h.Read(rcvbuf, full)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := h.Write(rcvbuf, full, "1000000"); err != nil || got != "+1000000" {
+		t.Errorf("write gave %q, %v", got, err)
+	}
+	if got, err := h.Restore(rcvbuf, full, before); err != nil || got != before {
+		t.Errorf("restore gave %q, %v; want %q", got, err, before)
+	}
+	seen, err := h.Listeners(ns.Target)
+	if err != nil || len(seen) != 1 || seen[0].Backlog != 1000 || !slices.Equal(seen[0].Pids, []int{child.Process.Pid}) || seen[0].Comm != "sleep" {
+		t.Errorf("listeners %+v, %v", seen, err)
 	}
 }
 

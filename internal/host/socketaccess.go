@@ -62,26 +62,43 @@ func (a *socketAccess) descriptor() (int, error) {
 	if a.fd >= 0 {
 		return a.fd, nil
 	}
-	var last error = tune.ErrGone
+	a.h.mu.Lock()
+	delete(a.h.alone, a.found.inode) // look again: whoever holds it may have come into sight
+	a.h.mu.Unlock()
 	o, ok := a.h.Owners([]uint64{a.found.inode})[a.found.inode]
-	if !ok {
-		// The inode may have been taken for nobody's before its owner could be seen.
-		o, ok = a.h.walkOwners(map[uint64]bool{a.found.inode: true})[a.found.inode]
-	}
 	if !ok {
 		return -1, fmt.Errorf("no visible process holds it: %w", tune.ErrNotPermitted)
 	}
 	fd, err := copyDescriptor(o.Pids[0], o.FD)
-	if err == nil {
-		cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
-		if err == nil && cookie == a.socket.Cookie {
-			a.fd = fd
-			return fd, nil
-		}
-		unix.Close(fd)
-		return -1, fmt.Errorf("descriptor %d of process %d is another socket now: %w", o.FD, o.Pids[0], last)
+	if err != nil {
+		return -1, err
 	}
-	return -1, err
+	if !a.isNamed(fd) {
+		unix.Close(fd)
+		return -1, fmt.Errorf("descriptor %d of process %d is another socket now: %w", o.FD, o.Pids[0], tune.ErrGone)
+	}
+	a.fd = fd
+	return fd, nil
+}
+
+// isNamed compares cookies. A Multipath TCP socket (what Go listens with by default) has a cookie of
+// its own beside that of the TCP socket inside it, which sock_diag shows; both share the inode, and the
+// named one was seen there a moment ago.
+func (a *socketAccess) isNamed(fd int) bool {
+	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+	if err == nil && cookie == a.socket.Cookie {
+		return true
+	}
+	proto, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+	if err != nil || proto != unix.IPPROTO_MPTCP {
+		return false
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Ino != a.found.inode {
+		return false
+	}
+	now, err := a.h.findSocket(a.socket)
+	return err == nil && now.inode == st.Ino
 }
 
 func copyDescriptor(pid, fd int) (int, error) {

@@ -1,6 +1,7 @@
 package hosttest
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -29,7 +30,11 @@ func FreshNetns(t testing.TB) *Namespace {
 	n := &Namespace{calls: make(chan func())}
 	ready := make(chan error)
 	go n.hold(ready)
-	if err := <-ready; err != nil {
+	err := <-ready
+	if errors.Is(err, unix.EPERM) {
+		t.Skipf("needs CAP_SYS_ADMIN: %v", err)
+	}
+	if err != nil {
 		t.Fatalf("make a network namespace: %v", err)
 	}
 	t.Cleanup(func() { close(n.calls) })
