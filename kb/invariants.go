@@ -126,9 +126,14 @@ func (c *Catalogue) overlay(changed []tune.Change) (map[place]tune.Value, []plac
 	return after, order, errs
 }
 
+// targetOf names where a tunable of an invariant is read: a namespace's beside one of the host means
+// our own namespace.
 func targetOf(t *tune.Tunable, target string) string {
-	if t.Scope == tune.ScopeHost {
+	switch {
+	case t.Scope == tune.ScopeHost:
 		return "host"
+	case target == "host":
+		return ""
 	}
 	return target
 }

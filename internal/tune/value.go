@@ -51,6 +51,9 @@ func (t *Tunable) Parse(text string) (Value, error) {
 		sep = strings.ReplaceAll(text, ",", " ")
 	}
 	fields := strings.Fields(sep)
+	if len(fields) == 0 && t.Kind == KindText {
+		fields = []string{""} // an empty list of ports or CPUs is a value; the pattern says whether it may be
+	}
 	if len(fields) != t.arity() {
 		return "", t.bad(text, ErrType, fmt.Sprintf("give %d element(s)%s", t.arity(), t.elementNames()))
 	}
