@@ -39,6 +39,8 @@ type processesCollector struct {
 	scan     *procScan
 	shown    map[int]*process
 	pageSize float64
+	sized    bool // see sizedFDs
+	asked    bool
 }
 
 func newProcesses(e *env, scan *procScan) collector {
@@ -74,6 +76,12 @@ process.maps_share | share | memory mappings of vm.max_map_count`)...)
 func (c *processesCollector) Collect(ctx context.Context, f *frame) error {
 	if err := c.scan.run(); err != nil {
 		return err
+	}
+	if !c.asked {
+		c.asked, c.sized = true, sizedFDs(c.host.Path("proc"))
+	}
+	if c.scan.bad != nil {
+		f.miss(c.Name(), c.scan.bad.Error())
 	}
 	chosen, large := c.choose()
 	accounting := c.sysctl("proc/sys/kernel/task_delayacct") == 1
@@ -175,7 +183,7 @@ func (c *processesCollector) usage(e *entry, p *process) {
 			e.counter("process.write_bytes", written)
 		}
 	}
-	if n, ok := countFDs(c.host.Path(dir + "/fd")); ok {
+	if n, ok := countFDs(c.host.Path(dir+"/fd"), c.sized); ok {
 		e.gauge("process.fds", n)
 		if age := c.at.Sub(p.limitAt); p.limitAt.IsZero() || age >= sceneAge || age < 0 {
 			p.limitAt = c.at
@@ -190,7 +198,8 @@ func (c *processesCollector) usage(e *entry, p *process) {
 
 // waits adds up how long the threads ran and waited for a CPU, within the budget of files.
 func (c *processesCollector) waits(e *entry, t *task, budget int) int {
-	if t.recent == 0 || int(t.threads) > budget {
+	idle := t.recent == 0 && c.scan.round > 1 // at the first tick nobody has shown yet
+	if idle || int(t.threads) > budget {
 		return budget
 	}
 	dir := "proc/" + strconv.Itoa(t.pid) + "/task"

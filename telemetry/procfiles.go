@@ -140,18 +140,29 @@ func parseProcCgroup(b []byte) string {
 
 func countLines(b []byte) float64 { return float64(bytes.Count(b, []byte{'\n'})) }
 
-// countFDs takes the size of the directory, which Linux 6.2 and later make the number of descriptors,
-// else counts them up to a bound.
-func countFDs(dir string) (float64, bool) {
-	var st unix.Stat_t
-	if err := unix.Stat(dir, &st); err != nil {
-		return 0, false
-	}
-	if st.Size > 0 {
-		return float64(st.Size), true
+// countFDs takes the size of the directory where that is the number of descriptors (sized), else counts
+// them up to a bound.
+func countFDs(dir string, sized bool) (float64, bool) {
+	if sized {
+		var st unix.Stat_t
+		if err := unix.Stat(dir, &st); err != nil {
+			return 0, false
+		}
+		if st.Size > 0 {
+			return float64(st.Size), true
+		}
 	}
 	names, err := readDirNames(dir, 4096)
 	return float64(len(names)), err == nil
+}
+
+// sizedFDs reports whether a proc file system makes the size of /proc/<pid>/fd the number of
+// descriptors: Linux 6.2 and later do, and a plain directory never does.
+func sizedFDs(proc string) bool {
+	var fs unix.Statfs_t
+	var st unix.Stat_t
+	return unix.Statfs(proc, &fs) == nil && fs.Type == unix.PROC_SUPER_MAGIC &&
+		unix.Stat(proc+"/self/fd", &st) == nil && st.Size > 0
 }
 
 // readDirNames gives at most limit+1 names, so that a caller sees when there are more.

@@ -45,6 +45,7 @@ type procScan struct {
 	cold  int // where the turns stand
 	pids  []int
 	names []byte
+	bad   error // of the first process whose file made no sense
 	err   error
 }
 
@@ -75,8 +76,8 @@ func (p *procScan) scan() error {
 			known++
 		}
 	}
-	turns := 0
-	idle := 0
+	turns, idle := 0, 0
+	p.bad = nil
 	for _, pid := range p.pids {
 		t := p.tasks[pid]
 		switch {
@@ -89,8 +90,8 @@ func (p *procScan) scan() error {
 			}
 			turns++
 		}
-		if err := p.read(pid, t, known > 0); err != nil {
-			return err
+		if err := p.read(pid, t, known > 0); err != nil && p.bad == nil {
+			p.bad = fmt.Errorf("process %d: %w", pid, err)
 		}
 	}
 	if p.cold += turns; p.cold >= idle {
@@ -100,6 +101,9 @@ func (p *procScan) scan() error {
 		if t.seen != p.round {
 			delete(p.tasks, pid)
 		}
+	}
+	if len(p.tasks) == 0 {
+		return p.bad
 	}
 	return nil
 }
@@ -138,6 +142,7 @@ func (p *procScan) read(pid int, t *task, started bool) error {
 	}
 	var s procStat
 	if err := parseProcStat(b, &s); err != nil {
+		delete(p.tasks, pid)
 		return err
 	}
 	cpu := (s.utime + s.stime) / userHZ

@@ -22,8 +22,10 @@ const (
 	tcpInfoMin       = 192 // up to tcpi_sndbuf_limited: Linux 4.10
 
 	tcpEstablished = 1
-	tcpSynSent     = 2
+	tcpFinWait1    = 4
+	tcpFinWait2    = 5
 	tcpTimeWait    = 6
+	tcpClose       = 7
 	tcpCloseWait   = 8
 	tcpListen      = 10
 )

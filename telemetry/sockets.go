@@ -48,12 +48,10 @@ type socketCache struct {
 	byNS   map[string]*nsSockets
 	ports  map[string]portUse
 	left   int // connections still allowed this tick
-	counts map[netip.AddrPort]int
 }
 
 func newSocketCache(e *env, source SocketSource) *socketCache {
-	return &socketCache{env: e, source: source, byNS: make(map[string]*nsSockets), ports: make(map[string]portUse),
-		counts: make(map[netip.AddrPort]int)}
+	return &socketCache{env: e, source: source, byNS: make(map[string]*nsSockets), ports: make(map[string]portUse)}
 }
 
 func (c *socketCache) begin() {
@@ -77,39 +75,72 @@ func (c *socketCache) of(n nsview) (*nsSockets, error) {
 	return s, s.err
 }
 
-// visit runs on a thread inside the namespace.
+// visit runs on a thread inside the namespace. Walking the kernel's table of connections costs by the
+// size of the table, so the ports are counted in the same walk, unless TIME_WAIT sockets are so many
+// that counting them waits for its turn.
 func (c *socketCache) visit(n nsview, s *nsSockets) error {
-	const states = 1<<tcpListen | 1<<tcpEstablished | 1<<tcpCloseWait | 1<<4 | 1<<5 // and both FIN_WAIT
 	found := false
-	for _, family := range [...]uint8{unix.AF_INET, unix.AF_INET6} {
+	families := [...]uint8{unix.AF_INET, unix.AF_INET6}
+	for _, family := range families {
 		// Listeners first and by themselves: a flood of connections must not push them out.
 		if _, err := c.dump(DiagQuery{Family: family, Proto: unix.IPPROTO_TCP, States: 1 << tcpListen, Memory: true,
-			Max: maxListeners}, &s.listeners, &found); err != nil {
+			Max: maxListeners}, &found, func(d *DiagSocket) { s.listeners = append(s.listeners, *d) }); err != nil {
 			return err
 		}
-		before := len(s.conns)
-		cut, err := c.dump(DiagQuery{Family: family, Proto: unix.IPPROTO_TCP, States: states &^ (1 << tcpListen),
-			Memory: true, Info: true, Max: max(1, c.left)}, &s.conns, &found)
-		if err != nil {
-			return err
-		}
-		c.left = max(0, c.left-(len(s.conns)-before))
-		s.cut = s.cut || cut
 		if _, err := c.dump(DiagQuery{Family: family, Proto: unix.IPPROTO_UDP, States: 0xfff, Memory: true,
-			Max: maxUDPSockets}, &s.udp, &found); err != nil {
+			Max: maxUDPSockets}, &found, func(d *DiagSocket) { s.udp = append(s.udp, *d) }); err != nil {
+			return err
+		}
+	}
+	count := c.newPortCount(n, s)
+	for _, family := range families {
+		if err := c.connections(family, s, count, &found); err != nil {
 			return err
 		}
 	}
 	if !found {
 		return fileError("sock_diag", errNotExist)
 	}
+	if count != nil {
+		c.ports[n.target] = count.finish()
+	}
+	s.ports = c.ports[n.target]
 	s.rmemMax = c.element("tcp_rmem", 2)
 	s.wmemMax = c.element("tcp_wmem", 2)
-	return c.countPorts(n, s)
+	return nil
 }
 
-func (c *socketCache) dump(q DiagQuery, into *[]DiagSocket, found *bool) (bool, error) {
-	cut, err := c.source.Dump(q, func(s *DiagSocket) { *into = append(*into, *s) })
+// connections walks the connections of one family; with a count it sees those in TIME_WAIT too.
+func (c *socketCache) connections(family uint8, s *nsSockets, count *portCount, found *bool) error {
+	const carrying = 1<<tcpEstablished | 1<<tcpFinWait1 | 1<<tcpFinWait2 | 1<<tcpCloseWait
+	q := DiagQuery{Family: family, Proto: unix.IPPROTO_TCP, States: carrying, Memory: true, Info: true, Max: c.left + 1}
+	if count != nil {
+		q.States, q.Max = 0xfff&^(1<<tcpListen)&^(1<<tcpClose), max(1, maxPortScan-count.use.scanned)
+	}
+	full := false
+	cut, err := c.dump(q, found, func(d *DiagSocket) {
+		if count != nil {
+			count.add(d)
+		}
+		if 1<<d.State&carrying == 0 {
+			return
+		}
+		if c.left == 0 {
+			full = true
+			return
+		}
+		c.left--
+		s.conns = append(s.conns, *d)
+	})
+	s.cut = s.cut || full || cut
+	if count != nil {
+		count.use.cut = count.use.cut || cut
+	}
+	return err
+}
+
+func (c *socketCache) dump(q DiagQuery, found *bool, visit func(*DiagSocket)) (bool, error) {
+	cut, err := c.source.Dump(q, visit)
 	if errors.Is(err, tune.ErrNoData) {
 		return false, nil // this family or protocol is not built in
 	}
@@ -131,48 +162,53 @@ func (c *socketCache) element(sysctl string, i int) float64 {
 	return v[i]
 }
 
-// countPorts counts local ephemeral ports per destination. TIME_WAIT sockets can be tens of thousands,
-// so a costly count is believed for some seconds.
-func (c *socketCache) countPorts(n nsview, s *nsSockets) error {
+// portCount counts local ephemeral ports per destination.
+type portCount struct {
+	use       portUse
+	low, high uint16
+	listening map[uint16]bool
+	byDest    map[netip.AddrPort]int
+}
+
+// newPortCount starts a count, or gives nil while a costly one is still believed: TIME_WAIT sockets can
+// be tens of thousands.
+func (c *socketCache) newPortCount(n nsview, s *nsSockets) *portCount {
 	old, ok := c.ports[n.target]
 	age := c.env.at.Sub(old.at)
 	if ok && old.scanned > cheapPortScan && age >= 0 && age < sceneAge {
-		s.ports = old
 		return nil
 	}
 	low, high := c.element("ip_local_port_range", 0), c.element("ip_local_port_range", 1)
-	use := portUse{at: c.env.at, known: high >= low && high > 0, span: high - low + 1}
-	listening := make(map[uint16]bool, len(s.listeners))
+	p := &portCount{listening: make(map[uint16]bool, len(s.listeners)), byDest: make(map[netip.AddrPort]int)}
+	p.use.at = c.env.at
+	if high >= low && low > 0 && high <= 65535 {
+		p.use.known, p.use.span = true, high-low+1
+		p.low, p.high = uint16(low), uint16(high)
+	}
 	for i := range s.listeners {
-		listening[s.listeners[i].Local.Port()] = true
+		p.listening[s.listeners[i].Local.Port()] = true
 	}
-	clear(c.counts)
-	const states = 0xfff &^ (1 << tcpListen) &^ (1 << 7) // all but LISTEN and CLOSE
-	for _, family := range [...]uint8{unix.AF_INET, unix.AF_INET6} {
-		cut, err := c.source.Dump(DiagQuery{Family: family, Proto: unix.IPPROTO_TCP, States: states, Max: maxPortScan - use.scanned},
-			func(d *DiagSocket) {
-				use.scanned++
-				if d.State == tcpTimeWait {
-					use.timeWait++
-				}
-				port := d.Local.Port()
-				if float64(port) >= low && float64(port) <= high && !listening[port] {
-					c.counts[d.Remote]++
-				}
-			})
-		if err != nil && !errors.Is(err, tune.ErrNoData) {
-			return err
-		}
-		use.cut = use.cut || cut
-		if use.scanned >= maxPortScan {
-			break
-		}
+	return p
+}
+
+// add takes one socket. The accepting side has a listener's port, which it does not use up.
+func (p *portCount) add(d *DiagSocket) {
+	p.use.scanned++
+	if d.State == tcpTimeWait {
+		p.use.timeWait++
 	}
-	for dest, count := range c.counts {
-		if float64(count) > use.used || float64(count) == use.used && dest.Compare(use.dest) < 0 {
-			use.used, use.dest = float64(count), dest
+	port := d.Local.Port()
+	if p.use.known && port >= p.low && port <= p.high && !p.listening[port] {
+		p.byDest[d.Remote]++
+	}
+}
+
+func (p *portCount) finish() portUse {
+	for dest, n := range p.byDest {
+		count := float64(n)
+		if count > p.use.used || count == p.use.used && dest.Compare(p.use.dest) < 0 {
+			p.use.used, p.use.dest = count, dest
 		}
 	}
-	c.ports[n.target], s.ports = use, use
-	return nil
+	return p.use
 }
