@@ -132,10 +132,12 @@ func (h *Host) virt() string {
 		}
 	}
 	vendor := strings.ToLower(h.text("/sys/class/dmi/id/sys_vendor") + " " + h.text("/sys/class/dmi/id/product_name"))
-	for mark, name := range map[string]string{"qemu": "kvm", "kvm": "kvm", "amazon ec2": "kvm", "vmware": "vmware",
-		"virtualbox": "virtualbox", "microsoft corporation virtual": "hyperv", "xen": "xen", "google compute": "kvm"} {
-		if strings.Contains(vendor, mark) {
-			return name
+	for _, known := range []struct{ mark, name string }{
+		{"qemu", "kvm"}, {"kvm", "kvm"}, {"amazon ec2", "kvm"}, {"google compute", "kvm"}, {"vmware", "vmware"},
+		{"virtualbox", "virtualbox"}, {"microsoft corporation virtual", "hyperv"}, {"xen", "xen"},
+	} {
+		if strings.Contains(vendor, known.mark) {
+			return known.name
 		}
 	}
 	for line := range strings.Lines(h.text("/proc/cpuinfo")) {

@@ -195,6 +195,8 @@ func TestUndo(t *testing.T) {
 func TestWriteVerified(t *testing.T) {
 	t.Parallel()
 	size := &tune.Tunable{Name: "n", Scope: tune.ScopeHost, Kind: tune.KindInteger}
+	kib := &tune.Tunable{Name: "k", Scope: tune.ScopeHost, Kind: tune.KindInteger, Unit: "KiB"}
+	queue := &tune.Tunable{Name: "q", Scope: tune.ScopeHost, Kind: tune.KindInteger, Method: tune.MethodBacklog}
 	word := &tune.Tunable{Name: "w", Scope: tune.ScopeHost, Kind: tune.KindEnum}
 	for _, c := range []struct {
 		name      string
@@ -209,6 +211,9 @@ func TestWriteVerified(t *testing.T) {
 		{"clamped", size, "1", "5000", "4096", "4096", nil},
 		{"rounded to the old", size, "100", "102", "100", "100", nil},
 		{"ignored", size, "100", "500", "100", "", tune.ErrOutOfRange},
+		{"page of kibibytes", kib, "4", "6", "4", "4", nil},
+		{"small and ignored", size, "4", "6", "4", "", tune.ErrOutOfRange},
+		{"limited backlog", queue, "8", "9", "8", "", tune.ErrOutOfRange},
 		{"another word", word, "a", "b", "c", "", tune.ErrOutOfRange},
 		{"ignored word", word, "a", "b", "a", "", tune.ErrOutOfRange},
 	} {

@@ -111,10 +111,15 @@ func copyDescriptor(pid, fd int) (int, error) {
 }
 
 func (a *socketAccess) probe() error {
-	if _, err := a.descriptor(); err != nil {
+	fd, err := a.descriptor()
+	if err != nil {
 		return a.fail("open", openingToWrite, "", err)
 	}
-	return nil
+	if a.t.Method == tune.MethodBacklog {
+		return nil
+	}
+	_, err = a.locks(fd)
+	return err
 }
 
 func (a *socketAccess) read() (tune.Value, error) {
@@ -200,14 +205,29 @@ func bufferValue(size int, pinned bool) tune.Value {
 	return tune.Value(strconv.Itoa(size))
 }
 
+// locks reads which sizes are pinned, and tries whether that can be set, with what it already is:
+// a size that could never be unpinned must not be pinned. Linux before 5.14 and Multipath TCP sockets
+// cannot.
+func (a *socketAccess) locks(fd int) (int, error) {
+	locks, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BUF_LOCK)
+	if err == nil {
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BUF_LOCK, locks)
+	}
+	if err != nil {
+		cause, _ := explain(openingToWrite, "", err)
+		return 0, subjectHint("write", a.t, a.target, fmt.Errorf("its size could not be unpinned again: %w", cause),
+			"tune net.ipv4.tcp_rmem, tcp_wmem or net.core.rmem_default of its namespace instead, which new sockets take")
+	}
+	return locks, nil
+}
+
 // setBuffer sets the size as the kernel reports it: it doubles what it is given. Every such call pins
 // the size, so a restore of the kernel's own unpins after it, keeping the other direction's lock.
-// Without SO_BUF_LOCK that could never be put back, so nothing is written.
 func (a *socketAccess) setBuffer(fd, size int, pin bool) error {
 	_, force, lock := a.options()
-	locks, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BUF_LOCK)
+	locks, err := a.locks(fd)
 	if err != nil {
-		return a.fail("write", openingToWrite, "", fmt.Errorf("the lock of its size cannot be saved: %w", err))
+		return err
 	}
 	v := bufferValue(size, pin)
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, force, (size+1)/2); err != nil {

@@ -45,7 +45,7 @@ func (h *Host) Resolve(t *tune.Tunable, target string) (string, error) {
 }
 
 func (h *Host) resolveNetns(target string) (string, error) {
-	if target == "" || target == "self" || target == "host" {
+	if target == "" || target == "self" || target == "host" && !h.real() {
 		own, err := h.ownNetns()
 		return NetnsTarget(own), err
 	}

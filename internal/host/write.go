@@ -283,16 +283,19 @@ func numeric(t *tune.Tunable) bool {
 }
 
 // rounded reports whether got is what rounding makes of v: within an eighth, or within a page, which
-// sizes are cut to (4 in files that count kibibytes).
+// sizes in bytes and kibibytes are cut to. A backlog is never rounded, only limited.
 func rounded(t *tune.Tunable, got, v tune.Value) bool {
 	g, gErr := got.Numbers()
 	w, wErr := v.Numbers()
-	if gErr != nil || wErr != nil || len(g) != len(w) {
+	if gErr != nil || wErr != nil || len(g) != len(w) || t.Method == tune.MethodBacklog {
 		return false
 	}
-	unit := 4.0
-	if t.Kind == tune.KindBytes || t.Of == tune.KindBytes {
+	unit := 0.0
+	switch {
+	case t.Kind == tune.KindBytes || t.Of == tune.KindBytes:
 		unit = 4096
+	case strings.HasPrefix(strings.ToLower(t.Unit), "ki") || strings.EqualFold(t.Unit, "kb"):
+		unit = 4
 	}
 	for i := range g {
 		if math.Abs(g[i]-w[i]) > max(math.Abs(w[i])/8, unit) {
