@@ -1,6 +1,7 @@
 package reasoner
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -102,8 +103,8 @@ func (s *session) improve(t *tune.Tunable, op string, current tune.Value, want [
 	out := make([]string, len(want))
 	for i, w := range want {
 		w = s.inside(t, i, w)
-		switch order := compare(t, have[i], w); {
-		case op == opSet, op == opRaise && order < 0, op == opLower && order > 0:
+		switch order, comparable := compare(t, have[i], w); {
+		case op == opSet, !comparable, op == opRaise && order < 0, op == opLower && order > 0:
 			out[i] = w
 		default:
 			out[i] = have[i]
@@ -152,23 +153,15 @@ func isSpecial(t *tune.Tunable, element string) bool {
 	return ok
 }
 
-// compare orders two elements; a sentinel of rank 0 is no neighbour of any number, so going from it
-// or to it counts as going the wanted way.
-func compare(t *tune.Tunable, have, want string) int {
+// compare orders two elements. A sentinel of rank 0 is no neighbour of any number: going to it or away
+// from it is as the rule means it.
+func compare(t *tune.Tunable, have, want string) (order int, comparable bool) {
 	if have == want {
-		return 0
+		return 0, true
 	}
 	a, okA := level(t, have)
 	b, okB := level(t, want)
-	switch {
-	case !okA || !okB:
-		return -1
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
+	return cmp.Compare(a, b), okA && okB
 }
 
 // level places an element on the line; sentinels of rank -1 and +1 lie beyond all numbers.

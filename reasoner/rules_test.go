@@ -130,7 +130,7 @@ func runVector(t *testing.T, r *reasoner.Reasoner, rule tune.Rule, c tune.Case) 
 
 // nameOf undoes the filling of a template by the vector's own targets.
 func nameOf(c tune.Change) string {
-	name := strings.Replace(c.Tunable, "/dev0/", "/{device}/", 1)
+	name := strings.Replace(c.Tunable, "/"+strings.Split(c.Target, "/")[0]+"/", "/{device}/", 1)
 	name = strings.Replace(name, "/rx-0/", "/{queue}/", 1)
 	return strings.Replace(name, "cpu/cpu0/", "cpu/{device}/", 1)
 }
