@@ -1,0 +1,144 @@
+package console
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"semantos/internal/tune"
+)
+
+// room answers as the wired rooms would, with every field filled at least once.
+type room struct {
+	snap    tune.Snapshot
+	state   tune.LoopState
+	err     error
+	applied []ApplyRequest
+	samples []SampleRequest
+	apply   func(ctx context.Context, progress func(Event)) (tune.Rollout, error)
+	panics  bool
+}
+
+var noon = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
+
+func exampleRecommendation() tune.Recommendation {
+	return tune.Recommendation{ID: "0123456789ab", Changes: []tune.Change{{Tunable: "net.core.somaxconn", Scope: tune.ScopeNetns,
+		Target: "netns:1", Current: "8", Proposed: "4096", TakesEffect: tune.NextListen, Why: "w", Risk: tune.RiskLow}},
+		Uncertainty: 0.3, Provenance: tune.Provenance{Symptom: "s", Voters: []tune.Voter{{Name: "rules", Agrees: true}}}}
+}
+
+func exampleRollout() tune.Rollout {
+	e := &tune.Effect{Metric: "p95_ms", Better: "lower", Ratio: 0.5, Low: 0.4, High: 0.6}
+	return tune.Rollout{ID: "0123456789ab-x", Recommendation: exampleRecommendation(), State: tune.Committed,
+		Stages: []tune.Stage{{Share: 5, Verdict: tune.Pass}, {Share: 100, Verdict: tune.Pass, Effect: e}}, Effect: e,
+		Reason: tune.ReasonBetter, Actor: "uid 0", Started: noon, Ended: noon.Add(time.Minute)}
+}
+
+func exampleSymptom() tune.Symptom {
+	return tune.Symptom{Name: "accept_queue", Resource: "accept queue", Entity: "l1", Labels: map[string]string{"port": "80"},
+		Severity: 0.8, Summary: "full", Evidence: []tune.Fact{{Signal: "listener.queue", Value: 9}}, Measure: tune.Measure{Signal: "x", Better: "lower"}}
+}
+
+func exampleState() tune.LoopState {
+	return tune.LoopState{Phase: "watching", Ready: true, Reason: "r", AutoApply: "on", LastTick: noon, LastDiagnosis: noon, Ticks: 3,
+		Decisions: map[string]int64{"committed": 1}, Resting: []tune.Resting{{What: "a", Until: noon, Why: "w"}},
+		Leftovers: []tune.Managed{{Tunable: "vm.a", State: "committed"}}}
+}
+
+func (r *room) Snapshot() (tune.Snapshot, []tune.Symptom) {
+	return r.snap, []tune.Symptom{exampleSymptom()}
+}
+func (r *room) State() tune.LoopState {
+	if r.panics {
+		panic("boom")
+	}
+	return r.state
+}
+func (r *room) Recommend(context.Context, RecommendRequest) (Advice, error) {
+	return Advice{Recommendations: []tune.Recommendation{exampleRecommendation()}, Snapshot: r.snap}, r.err
+}
+func (r *room) Apply(ctx context.Context, req ApplyRequest, progress func(Event)) (tune.Rollout, error) {
+	r.applied = append(r.applied, req)
+	if r.apply != nil {
+		return r.apply(ctx, progress)
+	}
+	return exampleRollout(), r.err
+}
+func (r *room) Rollback(context.Context, RollbackRequest) (RollbackResult, error) {
+	return RollbackResult{Rollouts: []tune.Rollout{exampleRollout()}}, r.err
+}
+func (r *room) Advance(context.Context, AdvanceRequest) (tune.Rollout, error) {
+	return exampleRollout(), r.err
+}
+func (r *room) Hold(context.Context, HoldRequest) (tune.LoopState, error) {
+	return r.state, r.err
+}
+func (r *room) Sample(_ context.Context, req SampleRequest) error {
+	r.samples = append(r.samples, req)
+	return r.err
+}
+func (r *room) Status(context.Context) (Status, error) {
+	return Status{Rollouts: []tune.Rollout{exampleRollout(), {State: tune.Vetoed}}, Loop: r.state}, r.err
+}
+func (r *room) History(context.Context, HistoryQuery) ([]tune.Rollout, error) {
+	return []tune.Rollout{exampleRollout()}, r.err
+}
+
+func newRoom() *room {
+	return &room{state: exampleState(), snap: tune.Snapshot{Time: noon, Window: 10, Ticks: 3, BootID: "b",
+		Signals: map[string]float64{"vm.pgfault": 3, "tcp.listen_overflows": 0},
+		Entities: map[string][]tune.Entity{"listener": {{Kind: "listener", ID: "l1", Labels: map[string]string{"port": "80"},
+			Signals: map[string]float64{"listener.queue": 9}}}},
+		Missing: []tune.Missing{{Collector: "zswap", Reason: "absent"}}}}
+}
+
+func newConsole(t *testing.T, r *room) *Console {
+	t.Helper()
+	c, err := New(Config{Watch: r, Adviser: r, Rollouts: r, Samples: r, Records: r, Hub: NewHub(), Version: "v0",
+		Collectors: func() []CollectorStat {
+			return []CollectorStat{{Name: "vmstat", Duration: time.Millisecond, Success: true}, {Name: "zswap"}}
+		},
+		Listen: "127.0.0.1:0", UID: os.Geteuid(), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// serve runs both listeners and gives a client for each; the base URL of the socket's client is any.
+func serve(t *testing.T, c *Console) (tcpURL string, unix *http.Client, socket string) {
+	t.Helper()
+	socket = filepath.Join(t.TempDir(), strings.Repeat("long", 30), "semantos.sock")
+	if err := os.Mkdir(filepath.Dir(socket), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ul, err := ListenUnix(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tl, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- c.Serve(ctx, tl, ul) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("serve ended with %v", err)
+		}
+		if _, err := os.Lstat(socket); err == nil {
+			t.Error("the socket outlives serve")
+		}
+	})
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return DialUnix(ctx, socket) }}
+	t.Cleanup(transport.CloseIdleConnections)
+	return "http://" + tl.Addr().String(), &http.Client{Transport: transport}, socket
+}

@@ -1,0 +1,168 @@
+package console
+
+import (
+	"fmt"
+	"log/slog"
+	"maps"
+	"math"
+	"net/http"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"semantos/internal/tune"
+)
+
+// maxSeries bounds the page whatever runs on the host; what does not fit is counted.
+const maxSeries = 4000
+
+// page builds every metric at the moment of the scrape from what the interfaces say.
+type page struct {
+	watch   Watch
+	stats   func() []CollectorStat
+	version string
+
+	info, ready, phase, ticks, tickErrors, diagnoses, decisions, lastTick, lastDiagnosis *prometheus.Desc
+	resting, yielded, leftovers, severity, duration, success, window, signal, dropped    *prometheus.Desc
+}
+
+func newMetrics(cfg Config) (http.Handler, error) {
+	d := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("semantos_"+name, help, labels, nil)
+	}
+	p := &page{
+		watch: cfg.Watch, stats: cfg.Collectors, version: cfg.Version,
+		info:          d("build_info", "Version of this binary; the value is always 1.", "version", "go_version"),
+		ready:         d("loop_ready", "1 when the loop has diagnosed a recent sample."),
+		phase:         d("loop_phase", "1 for the phase the loop is in.", "phase"),
+		ticks:         d("loop_ticks_total", "Samples taken."),
+		tickErrors:    d("loop_tick_errors_total", "Samples that failed."),
+		diagnoses:     d("loop_diagnoses_total", "Diagnoses made."),
+		decisions:     d("decisions_total", "Trials of recommendations, by outcome.", "outcome"),
+		lastTick:      d("loop_last_tick_timestamp_seconds", "When the newest sample was taken."),
+		lastDiagnosis: d("loop_last_diagnosis_timestamp_seconds", "When the newest diagnosis was made."),
+		resting:       d("loop_resting_items", "Recommendations and tunables left alone for a while."),
+		yielded:       d("loop_yielded_tunables", "Tunables left to another writer."),
+		leftovers:     d("loop_leftover_tunables", "Tunables an earlier run left changed, found at start."),
+		severity:      d("symptom_severity_ratio", "Severity of each symptom that stands, from 0 to 1.", "symptom", "entity"),
+		duration:      d("telemetry_collector_duration_seconds", "Time of one collector in the newest tick.", "collector"),
+		success:       d("telemetry_collector_success", "1 when the collector had data in the newest tick.", "collector"),
+		window:        d("telemetry_window_seconds", "Time the signals cover."),
+		signal:        d("telemetry_signal", "Signals of the newest window, in the unit each name says.", "signal", "kind", "entity"),
+		dropped:       d("telemetry_signals_dropped", "Signals not shown because the page is bounded."),
+	}
+	registry := prometheus.NewRegistry()
+	for _, c := range []prometheus.Collector{p, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})} {
+		if err := registry.Register(c); err != nil {
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelError), ErrorHandling: promhttp.ContinueOnError,
+		MaxRequestsInFlight: 4,
+	}), nil
+}
+
+// Describe names the metrics that are always there and those that come and go.
+func (p *page) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{p.info, p.ready, p.phase, p.ticks, p.tickErrors, p.diagnoses, p.decisions, p.lastTick,
+		p.lastDiagnosis, p.resting, p.yielded, p.leftovers, p.severity, p.duration, p.success, p.window, p.signal, p.dropped} {
+		ch <- d
+	}
+}
+
+// Collect reads the interfaces once.
+func (p *page) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		for i := range labels {
+			labels[i] = clean(labels[i])
+		}
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	count := func(d *prometheus.Desc, v int64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	s := p.watch.State()
+	gauge(p.info, 1, p.version, runtime.Version())
+	gauge(p.ready, truth(s.Ready))
+	for _, phase := range []string{"starting", "warming", "watching", "rolling_out", "waiting", "held", "stopped"} {
+		gauge(p.phase, truth(s.Phase == phase), phase)
+	}
+	count(p.ticks, s.Ticks)
+	count(p.tickErrors, s.TickErrors)
+	count(p.diagnoses, s.Diagnoses)
+	for _, o := range slices.Sorted(maps.Keys(s.Decisions)) {
+		count(p.decisions, s.Decisions[o], o)
+	}
+	if !s.LastTick.IsZero() {
+		gauge(p.lastTick, float64(s.LastTick.UnixMilli())/1000)
+	}
+	if !s.LastDiagnosis.IsZero() {
+		gauge(p.lastDiagnosis, float64(s.LastDiagnosis.UnixMilli())/1000)
+	}
+	gauge(p.resting, float64(len(s.Resting)))
+	gauge(p.yielded, float64(len(s.Yielded)))
+	gauge(p.leftovers, float64(len(s.Leftovers)))
+	for _, c := range p.stats() {
+		gauge(p.duration, c.Duration.Seconds(), c.Name)
+		gauge(p.success, truth(c.Success), c.Name)
+	}
+	snap, symptoms := p.watch.Snapshot()
+	p.collectSymptoms(gauge, symptoms)
+	gauge(p.window, snap.Window)
+	p.collectSignals(gauge, snap)
+}
+
+type gaugeFunc = func(d *prometheus.Desc, v float64, labels ...string)
+
+// collectSymptoms keeps the most severe of each name and entity: the registry refuses the same series twice.
+func (p *page) collectSymptoms(gauge gaugeFunc, symptoms []tune.Symptom) {
+	worst := map[[2]string]float64{}
+	for _, s := range symptoms {
+		k := [2]string{s.Name, clean(s.Entity)}
+		worst[k] = max(worst[k], s.Severity)
+	}
+	for k, v := range worst {
+		gauge(p.severity, v, k[0], k[1])
+	}
+}
+
+// collectSignals shows the host's signals first, then each entity's, in a fixed order up to the bound.
+func (p *page) collectSignals(gauge gaugeFunc, snap tune.Snapshot) {
+	seen := map[[3]string]bool{}
+	dropped := 0
+	show := func(kind, entity string, signals map[string]float64) {
+		entity = clean(entity)
+		for _, name := range slices.Sorted(maps.Keys(signals)) {
+			k := [3]string{name, kind, entity}
+			if v := signals[name]; len(seen) >= maxSeries || seen[k] || math.IsNaN(v) {
+				dropped++
+				continue
+			}
+			seen[k] = true
+			gauge(p.signal, signals[name], name, kind, entity)
+		}
+	}
+	show("host", "", snap.Signals)
+	for _, kind := range slices.Sorted(maps.Keys(snap.Entities)) {
+		for _, e := range snap.Entities[kind] {
+			show(kind, e.ID, e.Signals)
+		}
+	}
+	gauge(p.dropped, float64(dropped))
+}
+
+// clean keeps label values valid, which names of cgroups and processes need not be.
+func clean(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
