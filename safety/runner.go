@@ -27,6 +27,13 @@ type Meter interface {
 	Fresh() bool
 }
 
+// Sensor is a meter of one value, such as the signal of a symptom: it says what the value is, so that
+// the right direction counts as better.
+type Sensor interface {
+	Meter
+	Measure() tune.Measure
+}
+
 // Vitals looks at what no rollout may break, whatever its meter says: an error names what broke.
 type Vitals interface {
 	Check(ctx context.Context) error
@@ -56,12 +63,10 @@ func NewRunner(cfg RunnerConfig) *Runner {
 	return &Runner{cfg: cfg}
 }
 
-// Request is one rollout to run. Meter nil with a Sensor measures the recommendation's own signal;
-// with neither, only limits are watched.
+// Request is one rollout to run. Meter may be a [Sensor]; nil leaves only the limits to watch.
 type Request struct {
 	Recommendation tune.Recommendation
 	Meter          Meter
-	Sensor         Sensor
 	StageTime      time.Duration
 	Steps          []float64
 	Margin         float64
@@ -115,7 +120,10 @@ func (r *Runner) Run(ctx context.Context, req Request, progress func(Event)) (tu
 	if !decision.Admitted(req.Yes) {
 		return refused(decision.Reason(), nil)
 	}
-	meter, measure := meterOf(req)
+	meter, measure := req.Meter, tune.Measure{}
+	if one, ok := meter.(Sensor); ok {
+		measure = one.Measure()
+	}
 	plan, err := NewPlan(PlanRequest{Changes: req.Recommendation.Changes, Steps: req.Steps,
 		StageTime: req.StageTime, Fresh: meter == nil || meter.Fresh()}, r.cfg.Tunables, r.cfg.Rand)
 	if err != nil {
@@ -129,18 +137,6 @@ func (r *Runner) Run(ctx context.Context, req Request, progress func(Event)) (tu
 	run := &run{Runner: r, req: req, meter: meter, trial: trial, out: out, progress: progress, note: decision.Note}
 	err = run.loop(ctx)
 	return run.out, err
-}
-
-// meterOf gives the meter and, when it has one value, what that value is.
-func meterOf(req Request) (Meter, tune.Measure) {
-	meter := req.Meter
-	if meter == nil && req.Sensor != nil && req.Recommendation.Provenance.Measure.Signal != "" {
-		meter = signalMeter{sensor: req.Sensor, measure: req.Recommendation.Provenance.Measure}
-	}
-	if m, ok := meter.(interface{ Measure() tune.Measure }); ok {
-		return meter, m.Measure()
-	}
-	return meter, tune.Measure{}
 }
 
 // run is one rollout under way.

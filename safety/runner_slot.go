@@ -9,34 +9,6 @@ import (
 	"semantos/internal/tune"
 )
 
-// Sensor reads a kernel-side signal over a span of time. ok is false when there is no data.
-type Sensor interface {
-	Measure(ctx context.Context, m tune.Measure, from, to time.Time) (value float64, ok bool)
-}
-
-// signalMeter measures by waiting and asking the sensor what the signal was meanwhile.
-type signalMeter struct {
-	sensor  Sensor
-	measure tune.Measure
-}
-
-func (m signalMeter) Name() string          { return "signal:" + m.measure.Signal }
-func (m signalMeter) Fresh() bool           { return false }
-func (m signalMeter) Measure() tune.Measure { return m.measure }
-
-func (m signalMeter) Sample(ctx context.Context, d time.Duration) (tune.MeterSample, error) {
-	from := time.Now()
-	if err := sleep(ctx, d); err != nil {
-		return tune.MeterSample{}, err
-	}
-	to := time.Now()
-	v, ok := m.sensor.Measure(ctx, m.measure, from, to)
-	if !ok {
-		return tune.MeterSample{}, fmt.Errorf("read %s: %w", m.measure.Signal, tune.ErrNoData)
-	}
-	return tune.MeterSample{Start: from, End: to, Value: &v}, nil
-}
-
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()

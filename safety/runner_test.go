@@ -288,21 +288,24 @@ func TestRunnerAdvancesAHeldOne(t *testing.T) {
 // fakeSensor reads a signal that falls to nothing while the change stands.
 type fakeSensor struct{ w *fakeWriter }
 
-func (f fakeSensor) Measure(_ context.Context, m tune.Measure, from, to time.Time) (float64, bool) {
-	if m.Signal != "tcp.listen_overflows" || !to.After(from) {
-		return 0, false
-	}
-	if f.w.value() == "10" {
-		return 0, true
-	}
-	return 500, true
+func (f fakeSensor) Name() string { return "signal:tcp.listen_overflows" }
+func (f fakeSensor) Fresh() bool  { return false }
+func (f fakeSensor) Measure() tune.Measure {
+	return tune.Measure{Signal: "tcp.listen_overflows", Better: "lower", Floor: 1}
 }
 
-func TestRunnerMeasuresTheSymptomsOwnSignal(t *testing.T) {
+func (f fakeSensor) Sample(ctx context.Context, d time.Duration) (tune.MeterSample, error) {
+	v := 500.0
+	if f.w.value() == "10" {
+		v = 0
+	}
+	return tune.MeterSample{Value: &v}, sleep(ctx, d)
+}
+
+func TestRunnerMeasuresOneSignal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newTrialRun(6)
-		r.req.Meter, r.req.Sensor = nil, fakeSensor{r.writer}
-		r.req.Recommendation.Provenance.Measure = tune.Measure{Signal: "tcp.listen_overflows", Better: "lower", Floor: 1}
+		r.req.Meter = fakeSensor{r.writer}
 		out, err := r.run(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -311,7 +314,7 @@ func TestRunnerMeasuresTheSymptomsOwnSignal(t *testing.T) {
 		if out.Effect.Metric != "tcp.listen_overflows" || out.Effect.High >= 1 || out.Meter != "signal:tcp.listen_overflows" {
 			t.Errorf("effect %+v, meter %s", out.Effect, out.Meter)
 		}
-		// No meter and no signal: nothing to keep it by.
+		// No meter: nothing to keep it by.
 		r = newTrialRun(6)
 		r.req.Meter, r.req.Set = nil, true
 		out, err = r.run(t.Context())

@@ -96,7 +96,8 @@ type Measure struct {
 }
 
 // MeterSample is one measurement of the workload from outside, over [Start, End].
-// Throughput in completions per second, errors per second in ErrorRate; latencies in milliseconds.
+// Throughput in completions per second; ErrorRate is the share of requests that failed, in [0,1];
+// latencies in milliseconds.
 // Value is the one number of a single-signal meter (prom:, a kernel signal).
 type MeterSample struct {
 	Start      time.Time `json:"start"`
