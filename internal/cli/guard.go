@@ -1,0 +1,138 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"os"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"semantos/internal/tune"
+	"semantos/safety"
+)
+
+// guardSocket is the descriptor the parent hands to its guard.
+const guardSocket = 3
+
+func (a *app) guardCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "guard",
+		Short:  "the process that alone writes tunables; started by serve and apply",
+		Hidden: true,
+		Args:   noArgs,
+		RunE:   func(cmd *cobra.Command, _ []string) error { return a.runGuard(cmd.Context()) },
+	}
+}
+
+// runGuard runs the guard. What its parent was told is not said twice: both share one stderr.
+func (a *app) runGuard(ctx context.Context) error {
+	socket := inheritedSocket()
+	cfg, err := a.guardConfig(socket)
+	if err != nil {
+		err = safety.RefuseGuard(socket, err)
+		if socket != nil {
+			return statusError{exit: exitOf(err)}
+		}
+		return err
+	}
+	// A guard ends with its parent or by a signal of its own, not by the terminal's: see safety.RunGuard.
+	err = safety.RunGuard(context.WithoutCancel(ctx), cfg)
+	if errors.Is(err, tune.ErrBusy) || errors.Is(err, tune.ErrStorage) || errors.Is(err, tune.ErrNotPermitted) {
+		return statusError{exit: exitOf(err)}
+	}
+	return err
+}
+
+// guardConfig loads the catalogue itself: the guard trusts its parent with names and values, not with
+// their meaning.
+func (a *app) guardConfig(socket *os.File) (safety.GuardConfig, error) {
+	r, err := a.openRooms()
+	if err != nil {
+		return safety.GuardConfig{}, err
+	}
+	if err := a.cfg.PrepareDataDir(); err != nil {
+		return safety.GuardConfig{}, err
+	}
+	boot, err := a.bootID(r)
+	if err != nil {
+		return safety.GuardConfig{}, err
+	}
+	return safety.GuardConfig{
+		Socket: socket, Actuator: r.host, Catalogue: r.cat, DataDir: a.cfg.DataDir, RunDir: a.runDir(),
+		Root: a.cfg.Root, BootID: boot, LockWait: safety.DefaultLockWait, Now: a.now,
+	}, nil
+}
+
+// inheritedSocket is nil when somebody started the guard by hand.
+func inheritedSocket() *os.File {
+	var st syscall.Stat_t
+	if err := syscall.Fstat(guardSocket, &st); err != nil || st.Mode&syscall.S_IFMT != syscall.S_IFSOCK {
+		return nil
+	}
+	return os.NewFile(guardSocket, "parent")
+}
+
+// startGuard starts the guard, which takes the host's lock and first restores what a killed semantos
+// left uncommitted; what it did is said.
+func (a *app) startGuard(ctx context.Context) (*safety.Client, error) {
+	if err := a.cfg.PrepareDataDir(); err != nil {
+		return nil, err
+	}
+	client, err := safety.Start(ctx, safety.StartConfig{Args: a.guardArgs(), Env: a.env, Stderr: a.stderr, Exe: a.exe})
+	if err != nil {
+		return nil, err
+	}
+	a.onClose(func() error {
+		select {
+		case <-client.Done():
+			return nil // it is gone, which was reported where it mattered
+		default:
+		}
+		return client.Close()
+	})
+	for _, note := range client.Notes() {
+		a.say("%s", note)
+	}
+	return client, nil
+}
+
+// guardArgs gives the guard the same folders, root and catalogue as its parent has.
+func (a *app) guardArgs() []string {
+	args := []string{"guard", "--data-dir", a.cfg.DataDir}
+	if a.cfg.Root != "" {
+		args = append(args, "--root", a.cfg.Root)
+	}
+	if a.cfg.CatalogDir != "" {
+		args = append(args, "--catalog-dir", a.cfg.CatalogDir)
+	}
+	if a.configFile != "" {
+		args = append(args, "--config", a.configFile)
+	}
+	return args
+}
+
+// recoverLeftovers lets a command with rights that would not start a guard itself restore what a killed
+// semantos left. Without rights, or while another one works, it only reports.
+func (a *app) recoverLeftovers(ctx context.Context) {
+	managed, err := a.inspect()
+	if err != nil {
+		a.say("the journal cannot be read: %v", err)
+		return
+	}
+	left := leftovers(managed)
+	if len(left) == 0 {
+		return
+	}
+	if a.uid == 0 {
+		guard, err := a.startGuard(ctx)
+		if err == nil {
+			err = errors.Join(guard.Close())
+		}
+		if err == nil {
+			return
+		}
+		a.say("leftovers of a killed semantos could not be restored: %v", err)
+	}
+	a.sayLeftovers(left)
+}

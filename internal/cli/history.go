@@ -1,0 +1,181 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"semantos/internal/tune"
+)
+
+// historyDocument is what history --json prints, newest first.
+type historyDocument struct {
+	Rollouts []tune.Rollout `json:"rollouts"`
+}
+
+func (a *app) historyCommand() *cobra.Command {
+	var limit int
+	cmd := &cobra.Command{
+		Use:   "history",
+		Short: "list past rollouts, newest first",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if limit < 1 {
+				return usage("read --limit", fmt.Sprint(limit), "give a number from 1", "it is too small")
+			}
+			doc := historyDocument{Rollouts: []tune.Rollout{}}
+			store, err := a.openHistory(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if store != nil {
+				if doc.Rollouts, err = store.Rollouts(cmd.Context(), limit); err != nil {
+					return err
+				}
+			}
+			return a.print(doc, func() { showRollouts(a.stdout, doc.Rollouts) })
+		},
+	}
+	cmd.Flags().IntVar(&limit, "limit", 20, "how many to list")
+	return cmd
+}
+
+func showRollouts(w io.Writer, all []tune.Rollout) {
+	if len(all) == 0 {
+		fmt.Fprintln(w, "No rollouts yet.")
+		return
+	}
+	rows := make([][]string, len(all))
+	for i, r := range all {
+		what := ""
+		for j, c := range r.Recommendation.Changes {
+			if j > 0 {
+				what += ", "
+			}
+			what += fmt.Sprintf("%s %s -> %s", c.Tunable, c.Current, c.Proposed)
+		}
+		rows[i] = []string{r.ID, r.Started.Local().Format("2006-01-02 15:04"), string(r.State), r.Reason,
+			effectText(r.Effect), what}
+	}
+	table(w, []string{"ROLLOUT", "STARTED", "STATE", "REASON", "EFFECT", "CHANGES"}, rows)
+}
+
+// effectText prints a ratio with its interval, or that nothing was measured.
+func effectText(e *tune.Effect) string {
+	if e == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.3g [%.3g, %.3g]", e.Ratio, e.Low, e.High)
+}
+
+// explainDocument is what explain --json prints: the advice, and its newest rollout if there is one.
+type explainDocument struct {
+	Recommendation tune.Recommendation `json:"recommendation"`
+	Rollout        *tune.Rollout       `json:"rollout"`
+}
+
+func (a *app) explainCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "explain ID",
+		Short: "say what a recommendation or rollout rests on: evidence, rule, source, voters, stages",
+		Args:  oneArg,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			store, err := a.openHistory(cmd.Context())
+			if err != nil {
+				return err
+			}
+			unknown := usage("explain", args[0], "semantos recommend and semantos history print ids", "no recommendation or rollout has this id")
+			if store == nil {
+				return unknown
+			}
+			var doc explainDocument
+			rec, _, recErr := store.Recommendation(cmd.Context(), args[0])
+			rollout, rollErr := store.Rollout(cmd.Context(), args[0])
+			switch {
+			case recErr != nil && !isMissing(recErr):
+				return recErr
+			case rollErr != nil && !isMissing(rollErr):
+				return rollErr
+			case recErr != nil && rollErr != nil:
+				return unknown
+			case recErr == nil:
+				doc.Recommendation = rec
+			default:
+				doc.Recommendation = rollout.Recommendation
+			}
+			if rollErr == nil {
+				doc.Rollout = &rollout
+			}
+			return a.print(doc, func() { showExplanation(a.stdout, doc) })
+		},
+	}
+}
+
+func isMissing(err error) bool {
+	return errors.Is(err, tune.ErrUnknown) || errors.Is(err, tune.ErrNoData)
+}
+
+func showExplanation(w io.Writer, doc explainDocument) {
+	rec := doc.Recommendation
+	showRecommendation(w, 1, rec)
+	p := rec.Provenance
+	fmt.Fprintln(w)
+	line := func(label, text string) {
+		if text != "" {
+			paragraph(w, 4, pad(label, 8), oneLine(text))
+		}
+	}
+	line("symptom", p.Symptom)
+	line("on", p.Entity)
+	line("rule", p.Rule)
+	line("source", p.Source)
+	line("measure", p.Measure.Signal)
+	for _, v := range p.Voters {
+		word := "against"
+		if v.Agrees {
+			word = "for"
+		}
+		line("voter", v.Name+" "+word+": "+v.Why)
+	}
+	for _, c := range rec.Changes {
+		if c.Why != "" {
+			line("change", changeName(c)+": "+c.Why)
+		}
+	}
+	if doc.Rollout != nil {
+		fmt.Fprintln(w)
+		showRollout(w, *doc.Rollout)
+	}
+}
+
+// showRollout is the page of one rollout: its stages, what they measured, how it ended.
+func showRollout(w io.Writer, r tune.Rollout) {
+	fmt.Fprintf(w, "Rollout %s of %s, started %s by %s\n", r.ID, r.Recommendation.ID,
+		r.Started.Local().Format("2006-01-02 15:04:05"), r.Actor)
+	for _, c := range r.Recommendation.Changes {
+		fmt.Fprintf(w, "  %s  %s -> %s\n", changeName(c), c.Current, c.Proposed)
+	}
+	if len(r.Stages) > 0 {
+		rows := make([][]string, len(r.Stages))
+		for i, s := range r.Stages {
+			rows[i] = []string{fmt.Sprintf("  %s %%", number(s.Share)), s.Mode, fmt.Sprintf("%.1f s", s.Seconds),
+				fmt.Sprintf("%d/%d", s.Treated, s.Compared), string(s.Verdict), effectText(s.Effect), s.Reason}
+		}
+		table(w, []string{"  STAGE", "MODE", "TIME", "SLOTS", "VERDICT", "EFFECT", "REASON"}, rows)
+	}
+	fmt.Fprintf(w, "State: %s (%s)\n", r.State, r.Reason)
+	if r.Detail != "" {
+		paragraph(w, 2, "", oneLine(r.Detail))
+	}
+	if e := r.Effect; e != nil {
+		fmt.Fprintf(w, "Effect on %s: treated over untreated %.3g, 95 %% interval %.3g to %.3g (%s is better)\n",
+			e.Metric, e.Ratio, e.Low, e.High, e.Better)
+	} else if r.State == tune.Committed {
+		fmt.Fprintln(w, "Effect: nothing was measured.")
+	}
+	for _, file := range r.Persisted {
+		fmt.Fprintf(w, "Written for the next boot: %s\n", file)
+	}
+}

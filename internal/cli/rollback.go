@@ -1,0 +1,262 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"semantos/console"
+	"semantos/internal/tune"
+	"semantos/kb/sqlite"
+	"semantos/safety"
+)
+
+// allBack reports whether every value is back, or is somebody else's now.
+func allBack(doc console.RollbackResult) bool {
+	return !slices.ContainsFunc(doc.Restored, func(m tune.Managed) bool { return m.State == string(safety.Failed) })
+}
+
+func (a *app) rollbackCommand() *cobra.Command {
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "rollback ID | --all",
+		Short: "put back what a rollout changed, or everything semantos holds",
+		Long: "Compare and restore: a value that something else changed meanwhile is left to it, and named. The id\n" +
+			"is a rollout's, or a recommendation's for its newest rollout. Files of --persist are removed.",
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if (len(args) == 1) == all {
+				return usage("rollback", "", "semantos rollback ID, or semantos rollback --all", "give one id, or --all")
+			}
+			id := ""
+			if len(args) == 1 {
+				id = args[0]
+			}
+			return a.rollback(cmd.Context(), id)
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "every rollout that holds something")
+	return cmd
+}
+
+func (a *app) undoCommand() *cobra.Command {
+	var lines bool
+	cmd := &cobra.Command{
+		Use:   "undo",
+		Short: "put back the newest rollout, or print the shell lines that do",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			managed, err := a.inspect()
+			if err != nil {
+				return err
+			}
+			id := newestRollout(managed)
+			if lines {
+				return a.printUndo(id)
+			}
+			if id == "" {
+				return a.showRestored(nothingBack())
+			}
+			return a.rollback(cmd.Context(), id)
+		},
+	}
+	cmd.Flags().BoolVar(&lines, "print", false, "print the plain shell lines instead, and write nothing")
+	return cmd
+}
+
+// newestRollout is the one whose entries stand last in the journal.
+func newestRollout(managed []tune.Managed) string {
+	for i := len(managed) - 1; i >= 0; i-- {
+		if managed[i].Rollout != "" && managed[i].State != "gone" && managed[i].State != "yielded" {
+			return managed[i].Rollout
+		}
+	}
+	return ""
+}
+
+// undoDocument is what undo --print --json prints.
+type undoDocument struct {
+	Rollout string   `json:"rollout,omitempty"`
+	Lines   []string `json:"lines"`
+}
+
+func (a *app) printUndo(id string) error {
+	r, err := a.openRooms()
+	if err != nil {
+		return err
+	}
+	doc := undoDocument{Rollout: id, Lines: []string{}}
+	if id != "" {
+		d := a.onDisk()
+		changes, err := safety.InspectUndo(d.dataDir, d.runDir, d.bootID, id)
+		if err != nil {
+			return err
+		}
+		doc.Lines = append(doc.Lines, undoLines(changes, r.lookup, r.cgroupMount(), r.enterNetns())...)
+	}
+	return a.print(doc, func() {
+		if len(doc.Lines) == 0 {
+			a.say("nothing to undo: every tunable is as it was found")
+		}
+		for _, line := range doc.Lines {
+			fmt.Fprintln(a.stdout, line)
+		}
+	})
+}
+
+func (r *rooms) cgroupMount() string { return r.host.Path("/sys/fs/cgroup") }
+
+// enterNetns gives the words that run a command in another network namespace.
+func (r *rooms) enterNetns() func(target string) string {
+	own, _ := r.ownNetns() // without one every namespace is another
+	spaces, _ := r.host.Namespaces()
+	return func(target string) string {
+		if target == own {
+			return ""
+		}
+		for _, ns := range spaces {
+			if ns.Target == target && ns.Pid > 0 {
+				return fmt.Sprintf("nsenter --net=/proc/%d/ns/net ", ns.Pid)
+			}
+		}
+		return "# in network namespace " + target + ": "
+	}
+}
+
+// rollback puts one rollout back, or all of them for an empty id; through serve where it runs.
+func (a *app) rollback(ctx context.Context, id string) error {
+	if c := a.serving(ctx); c != nil {
+		var doc console.RollbackResult
+		if err := c.call(ctx, http.MethodPost, "/rollback", console.RollbackRequest{ID: id, All: id == ""}, &doc); err != nil {
+			return err
+		}
+		return a.showRestored(doc)
+	}
+	store, err := a.openStore(ctx)
+	if err != nil {
+		return err
+	}
+	guard, err := a.startGuard(ctx)
+	if err != nil {
+		return err
+	}
+	doc, err := (&putBack{guard: guard, store: store, actor: a.actor()}).rollback(ctx, id)
+	if err != nil {
+		return err
+	}
+	return a.showRestored(doc)
+}
+
+func nothingBack() console.RollbackResult {
+	return console.RollbackResult{Rollouts: []tune.Rollout{}, Restored: []tune.Managed{}}
+}
+
+// putBack asks the guard to roll back and records it in history.
+type putBack struct {
+	guard *safety.Client
+	store *sqlite.Store
+	actor string
+}
+
+// rollback takes one rollout, or each one that holds something, newest first.
+func (p *putBack) rollback(ctx context.Context, id string) (console.RollbackResult, error) {
+	doc := nothingBack()
+	managed, err := p.guard.Managed(ctx)
+	if err != nil {
+		return doc, err
+	}
+	ids, err := p.which(ctx, managed, id)
+	if err != nil {
+		return doc, err
+	}
+	for _, rollout := range ids {
+		restored, err := p.guard.Rollback(ctx, rollout, p.actor)
+		if errors.Is(err, tune.ErrUnknown) || errors.Is(err, safety.ErrEnded) {
+			continue // it holds nothing any more
+		}
+		if err != nil && len(restored) == 0 {
+			return doc, err
+		}
+		for _, r := range restored {
+			doc.Restored = append(doc.Restored, outcomeOf(r, managed))
+		}
+		r, err := p.record(ctx, rollout)
+		if err != nil {
+			return doc, err
+		}
+		doc.Rollouts = append(doc.Rollouts, r)
+	}
+	return doc, nil
+}
+
+// which finds the rollouts meant: by a rollout's id, by a recommendation's, or all.
+func (p *putBack) which(ctx context.Context, managed []tune.Managed, id string) ([]string, error) {
+	if id == "" {
+		var all []string
+		for _, m := range slices.Backward(managed) {
+			if m.Rollout != "" && !slices.Contains(all, m.Rollout) {
+				all = append(all, m.Rollout)
+			}
+		}
+		return all, nil
+	}
+	known, err := p.store.Rollout(ctx, id)
+	switch {
+	case err == nil:
+		return []string{known.ID}, nil
+	case !isMissing(err):
+		return nil, err
+	case !slices.ContainsFunc(managed, func(m tune.Managed) bool { return m.Rollout == id }):
+		return nil, usage("roll back", id, "semantos status lists what holds something", "no rollout has this id")
+	}
+	return []string{id}, nil
+}
+
+// record marks a rollout of history as put back; one that history lost is only in the journal.
+func (p *putBack) record(ctx context.Context, id string) (tune.Rollout, error) {
+	r, err := p.store.Rollout(ctx, id)
+	if isMissing(err) {
+		return tune.Rollout{ID: id, State: tune.RolledBack, Reason: tune.ReasonOperator, Stages: []tune.Stage{}, Actor: p.actor}, nil
+	}
+	if err != nil || r.State == tune.RolledBack {
+		return r, err
+	}
+	r.State, r.Reason, r.Persisted = tune.RolledBack, tune.ReasonOperator, nil
+	r.Detail = "put back by " + p.actor
+	return r, p.store.SaveRollout(ctx, r)
+}
+
+// outcomeOf says what stands now, with the outcome as the state.
+func outcomeOf(r safety.Restored, managed []tune.Managed) tune.Managed {
+	out := tune.Managed{Tunable: r.Tunable, Scope: r.Scope, Target: r.Target, Current: r.Value,
+		State: string(r.Outcome), Rollout: r.Rollout}
+	for _, m := range managed {
+		if m.Tunable == r.Tunable && m.Target == r.Target && (r.Rollout == "" || m.Rollout == r.Rollout) {
+			out.Original = m.Original
+		}
+	}
+	return out
+}
+
+func (a *app) showRestored(doc console.RollbackResult) error {
+	err := a.print(doc, func() {
+		if len(doc.Restored) == 0 {
+			fmt.Fprintln(a.stdout, "Nothing to roll back: every tunable is as it was found.")
+			return
+		}
+		rows := make([][]string, len(doc.Restored))
+		for i, m := range doc.Restored {
+			name := changeName(tune.Change{Tunable: m.Tunable, Scope: m.Scope, Target: m.Target})
+			rows[i] = []string{name, string(m.Original), string(m.Current), m.State, m.Rollout}
+		}
+		table(a.stdout, []string{"TUNABLE", "ORIGINAL", "NOW", "OUTCOME", "ROLLOUT"}, rows)
+	})
+	if err == nil && !allBack(doc) {
+		return statusError{exit: exitFailed}
+	}
+	return err
+}

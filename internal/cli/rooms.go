@@ -1,0 +1,97 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"semantos/internal/host"
+	"semantos/internal/tune"
+	"semantos/kb"
+	"semantos/kb/sqlite"
+	"semantos/telemetry"
+)
+
+// rooms are the parts every command that looks at the machine needs: the door to it, the catalogue,
+// the rules and the facts of this host.
+type rooms struct {
+	host  *host.Host
+	cat   *kb.Catalogue
+	rules []tune.Rule
+	facts tune.Facts
+}
+
+// openRooms loads the catalogue and rules whole, or not at all.
+func (a *app) openRooms() (*rooms, error) {
+	h := host.New(host.Config{Root: a.cfg.Root})
+	a.onClose(h.Close)
+	options := kb.Options{ExtraDir: a.cfg.CatalogDir}
+	cat, err := kb.Load(options)
+	if err != nil {
+		return nil, err
+	}
+	rules, err := kb.LoadRules(options)
+	if err != nil {
+		return nil, err
+	}
+	facts, err := h.Facts()
+	if err != nil {
+		return nil, fmt.Errorf("read facts of the host: %w", err)
+	}
+	return &rooms{host: h, cat: cat, rules: rules, facts: facts}, nil
+}
+
+// current reads a tunable by name on a target, as rules and invariants ask for it.
+func (r *rooms) current(name, target string) (tune.Value, error) {
+	t, inName, err := r.cat.Lookup(name)
+	if err != nil {
+		return "", err
+	}
+	if inName != "" {
+		target = inName
+	}
+	target, err = r.host.Resolve(t, target)
+	if err != nil {
+		return "", err
+	}
+	return r.host.Read(t, target)
+}
+
+// lookup finds a tunable by the name of an instance.
+func (r *rooms) lookup(name string) (*tune.Tunable, error) {
+	t, _, err := r.cat.Lookup(name)
+	return t, err
+}
+
+// openStore opens history in DATA_DIR, creating the directory.
+func (a *app) openStore(ctx context.Context) (*sqlite.Store, error) {
+	if err := a.cfg.PrepareDataDir(); err != nil {
+		return nil, err
+	}
+	s, err := sqlite.Open(ctx, a.cfg.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	a.onClose(s.Close)
+	return s, nil
+}
+
+// openHistory opens the store for reading: no store yet is no history, not an error.
+func (a *app) openHistory(ctx context.Context) (*sqlite.Store, error) {
+	if _, err := os.Stat(a.cfg.DataDir); errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return a.openStore(ctx)
+}
+
+// newSampler makes telemetry over this host with the window given.
+func (a *app) newSampler(r *rooms, window time.Duration) (*telemetry.Sampler, error) {
+	s, err := telemetry.New(telemetry.Config{Host: r.host, Window: window, Now: a.now})
+	if err != nil {
+		return nil, err
+	}
+	a.onClose(s.Close)
+	return s, nil
+}

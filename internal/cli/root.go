@@ -1,0 +1,43 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+)
+
+const longHelp = `semantos watches a Linux host, says what holds the running workload back, tries a cure a little at
+a time while it measures, keeps what measured better and puts back what did not.
+
+  semantos recommend            what is short, and which tunables relieve it
+  semantos apply ID             try one recommendation in stages, keep it only if it measured better
+  semantos rollback ID|--all    put committed changes back
+  semantos serve                watch, answer and, if told to, act by itself
+
+Exit status: 0 done, 1 failed, 2 wrong usage or input, 3 vetoed or rolled back, 4 not permitted here.`
+
+// rootCommand builds the whole tree. A command of a later issue is not in it: an unknown command is a
+// usage error, never a stub.
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:                        "semantos",
+		Short:                      "autopilot for Linux kernel tunables",
+		Long:                       longHelp,
+		SilenceErrors:              true,
+		SilenceUsage:               true,
+		SuggestionsMinimumDistance: 2,
+		CompletionOptions:          cobra.CompletionOptions{HiddenDefaultCmd: true},
+		PersistentPreRunE:          func(cmd *cobra.Command, _ []string) error { return a.start(cmd) },
+	}
+	a.globalFlags(root.PersistentFlags())
+	root.AddCommand(
+		a.serveCommand(), a.recommendCommand(), a.applyCommand(), a.rollbackCommand(), a.undoCommand(),
+		a.statusCommand(), a.historyCommand(), a.explainCommand(), a.verifyCommand(), a.telemetryCommand(),
+		a.tunablesCommand(), a.kbCommand(), a.exportCommand(), a.doctorCommand(), a.configCommand(),
+		a.versionCommand(), a.guardCommand(),
+	)
+	return root
+}
+
+// noArgs and oneArg are cobra's own checks under one name each.
+func noArgs(cmd *cobra.Command, args []string) error { return cobra.NoArgs(cmd, args) }
+
+func oneArg(cmd *cobra.Command, args []string) error { return cobra.ExactArgs(1)(cmd, args) }

@@ -1,0 +1,163 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"semantos/console"
+	"semantos/internal/loop"
+	"semantos/internal/tune"
+	"semantos/telemetry"
+)
+
+// server is serve's side of the console: it answers from the moment the listeners are open, and says
+// "starting" until the rooms are.
+type server struct {
+	app *app
+	hub *console.Hub
+
+	mu      sync.Mutex
+	live    *live
+	current *trialOnAir
+}
+
+// live is what is open once the start is over. Without rights there are no trials.
+type live struct {
+	rooms   *rooms
+	adviser *adviser
+	sampler *telemetry.Sampler
+	loop    *loop.Loop
+	trials  *trials
+	noTrial error // why trials is nil
+}
+
+// starting answers what needs the rooms before they are open.
+func starting(op string) error {
+	return &tune.Error{Op: op, Err: fmt.Errorf("serve is starting: %w", tune.ErrNoData), Hint: "try again in a second; /readyz says when it is ready"}
+}
+
+func (s *server) ready() *live {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.live
+}
+
+func (s *server) open(l *live) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.live = l
+}
+
+// Snapshot and State are what the loop saw.
+func (s *server) Snapshot() (tune.Snapshot, []tune.Symptom) {
+	if l := s.ready(); l != nil {
+		return l.loop.Snapshot()
+	}
+	return tune.Snapshot{}, nil
+}
+
+// State says where the loop stands.
+func (s *server) State() tune.LoopState {
+	if l := s.ready(); l != nil {
+		return l.loop.State()
+	}
+	return tune.LoopState{Phase: "starting", Reason: "catalogue, store and guard are being opened", AutoApply: s.app.cfg.AutoApply,
+		Decisions: map[string]int64{}, Resting: []tune.Resting{}, Yielded: []string{}, Leftovers: []tune.Managed{}}
+}
+
+// Recommend samples a window of its own, or answers from the loop's for a window of 0.
+func (s *server) Recommend(ctx context.Context, req console.RecommendRequest) (console.Advice, error) {
+	l := s.ready()
+	if l == nil {
+		return console.Advice{}, starting("recommend")
+	}
+	snap, _ := l.loop.Snapshot()
+	if req.WindowS > 0 {
+		window := max(shortestWindow, time.Duration(req.WindowS*float64(time.Second)))
+		sampler, err := telemetry.New(telemetry.Config{Host: l.rooms.host, Window: window, Now: s.app.now})
+		if err != nil {
+			return console.Advice{}, err
+		}
+		err = look(ctx, sampler, window, s.app.now, func(time.Duration) {})
+		if err = errors.Join(err, sampler.Close()); err != nil {
+			return console.Advice{}, err
+		}
+		snap = sampler.Snapshot()
+	}
+	if snap.Ticks < 2 {
+		return console.Advice{}, starting("recommend")
+	}
+	doc, notes := l.adviser.advise(ctx, snap)
+	if err := l.adviser.store.SaveRecommendations(ctx, doc.Recommendations, s.app.now()); err != nil {
+		return console.Advice{}, err
+	}
+	return console.Advice{Recommendations: doc.Recommendations, Symptoms: doc.Symptoms, Snapshot: doc.Snapshot, Notes: notes}, nil
+}
+
+// Advise is what the loop asks at each poll.
+func (ad *adviser) Advise(ctx context.Context, snap tune.Snapshot) ([]tune.Symptom, []tune.Recommendation, error) {
+	doc, _ := ad.advise(ctx, snap)
+	return doc.Symptoms, doc.Recommendations, nil
+}
+
+// Status is what stands: rollouts, managed tunables, the loop.
+func (s *server) Status(ctx context.Context) (console.Status, error) {
+	l := s.ready()
+	if l == nil {
+		return console.Status{}, starting("show status")
+	}
+	rollouts, err := l.adviser.store.Rollouts(ctx, recentRollouts)
+	if err != nil {
+		return console.Status{}, err
+	}
+	managed, err := l.managed(ctx, s.app)
+	if err != nil {
+		return console.Status{}, err
+	}
+	return console.Status{Rollouts: rollouts, Managed: managed, Loop: l.loop.State()}, nil
+}
+
+// managed asks the guard, or reads the journal where there is none.
+func (l *live) managed(ctx context.Context, a *app) ([]tune.Managed, error) {
+	if l.trials != nil {
+		return l.trials.guard.Managed(ctx)
+	}
+	return a.onDisk().Managed(ctx)
+}
+
+// History finds past rollouts.
+func (s *server) History(ctx context.Context, q console.HistoryQuery) ([]tune.Rollout, error) {
+	l := s.ready()
+	if l == nil {
+		return nil, starting("show history")
+	}
+	if q.ID != "" {
+		r, err := l.adviser.store.Rollout(ctx, q.ID)
+		if err != nil {
+			return nil, err
+		}
+		return []tune.Rollout{r}, nil
+	}
+	return l.adviser.store.Rollouts(ctx, q.Limit)
+}
+
+// collectors tells /metrics how telemetry fares.
+func (s *server) collectors() []console.CollectorStat {
+	l := s.ready()
+	if l == nil {
+		return nil
+	}
+	var out []console.CollectorStat
+	for _, st := range l.sampler.Stats() {
+		out = append(out, console.CollectorStat{Name: st.Collector, Duration: st.Duration, Success: st.Success})
+	}
+	return out
+}
+
+// observe passes the loop's events on.
+func (s *server) observe(e loop.Event) {
+	s.hub.Publish(console.Event{Time: e.Time, Kind: e.Kind, Message: e.Message, Data: e.Data})
+}

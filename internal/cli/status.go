@@ -1,0 +1,111 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"semantos/internal/tune"
+)
+
+// statusDocument is what status --json prints.
+type statusDocument struct {
+	Rollouts []tune.Rollout `json:"rollouts"`
+	Managed  []tune.Managed `json:"managed"`
+}
+
+func (a *app) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "show running and recent rollouts, and every tunable held away from its original",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			doc, err := a.status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.print(doc, func() {
+				fmt.Fprintln(a.stdout, "Managed tunables:")
+				showManaged(a.stdout, doc.Managed)
+				fmt.Fprintln(a.stdout, "\nRollouts, newest first:")
+				showRollouts(a.stdout, doc.Rollouts)
+			})
+		},
+	}
+}
+
+// status asks a running serve, which knows what it is trying now; else it reads what is on disk.
+func (a *app) status(ctx context.Context) (statusDocument, error) {
+	doc := statusDocument{Rollouts: []tune.Rollout{}, Managed: []tune.Managed{}}
+	if c := a.serving(ctx); c != nil {
+		return doc, c.call(ctx, http.MethodGet, "/status", nil, &doc)
+	}
+	store, err := a.openHistory(ctx)
+	if err != nil {
+		return doc, err
+	}
+	if store != nil {
+		if doc.Rollouts, err = store.Rollouts(ctx, recentRollouts); err != nil {
+			return doc, err
+		}
+	}
+	managed, err := a.inspect()
+	if err != nil {
+		return doc, err
+	}
+	doc.Managed = append(doc.Managed, managed...)
+	return doc, nil
+}
+
+// recentRollouts is how many status shows; history shows the others.
+const recentRollouts = 10
+
+// runDir is where the lock and the second copy of originals are, below --root as everything.
+func (a *app) runDir() string { return filepath.Join(a.cfg.Root, "/run/semantos") }
+
+// inspect reads the journal without a guard.
+func (a *app) inspect() ([]tune.Managed, error) { return a.onDisk().Managed(context.Background()) }
+
+// leftovers are what a killed semantos left neither committed nor restored.
+func leftovers(managed []tune.Managed) []tune.Managed {
+	var out []tune.Managed
+	for _, m := range managed {
+		if m.State == "in_doubt" {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// reportLeftovers says on stderr what a killed semantos left behind; a command that only reads goes on.
+func (a *app) reportLeftovers() {
+	managed, err := a.inspect()
+	if err != nil {
+		a.say("the journal cannot be read: %v", err)
+	}
+	a.sayLeftovers(leftovers(managed))
+}
+
+func (a *app) sayLeftovers(left []tune.Managed) {
+	for _, m := range left {
+		a.say("%s on %s was left at %q, its original is %q; the next command with rights, such as semantos rollback --all, restores it",
+			m.Tunable, m.Target, m.Current, m.Original)
+	}
+}
+
+func showManaged(w io.Writer, managed []tune.Managed) {
+	if len(managed) == 0 {
+		fmt.Fprintln(w, "None: every tunable is as semantos found it.")
+		return
+	}
+	rows := make([][]string, len(managed))
+	for i, m := range managed {
+		c := tune.Change{Tunable: m.Tunable, Scope: m.Scope, Target: m.Target}
+		rows[i] = []string{changeName(c), string(m.Original), string(m.Current), m.State, m.Rollout}
+	}
+	table(w, []string{"TUNABLE", "ORIGINAL", "NOW", "STATE", "ROLLOUT"}, rows)
+}

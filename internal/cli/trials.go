@@ -1,0 +1,148 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"time"
+
+	"semantos/internal/config"
+	"semantos/internal/host"
+	"semantos/internal/tune"
+	"semantos/kb/sqlite"
+	"semantos/safety"
+	"semantos/telemetry"
+)
+
+// trials runs rollouts through one guard: for apply, for serve's loop and for what arrives at its socket.
+type trials struct {
+	rooms   *rooms
+	store   *sqlite.Store
+	guard   *safety.Client
+	gate    *safety.Gate
+	sampler *telemetry.Sampler // of its own: a slot is a window
+	cfg     config.Config
+	now     func() time.Time
+	rand    *rand.Rand
+	bootID  string
+}
+
+// newGate joins TAU, the safe ranges and what is live now.
+func (r *rooms) newGate(cfg config.Config, live safety.Live) *safety.Gate {
+	return safety.NewGate(safety.GateConfig{
+		Tau: cfg.Tau, Tunables: r.cat, Ranges: r.cat, Live: live, Facts: r.facts, Outcomes: neededOutcomes,
+	})
+}
+
+// neededOutcomes is how many a calibrated bound would rest on; without calibration it is only said.
+const neededOutcomes = 100
+
+// onDisk is what semantos holds, read from the journal without a guard.
+type onDisk struct{ dataDir, runDir, bootID string }
+
+func (a *app) onDisk() onDisk {
+	// Without a boot id nothing is taken for an earlier boot's.
+	boot, _ := host.New(host.Config{Root: a.cfg.Root}).BootID()
+	return onDisk{dataDir: a.cfg.DataDir, runDir: a.runDir(), bootID: boot}
+}
+
+func (d onDisk) Managed(context.Context) ([]tune.Managed, error) {
+	managed, err := safety.Inspect(d.dataDir, d.runDir, d.bootID)
+	if managed == nil {
+		managed = []tune.Managed{}
+	}
+	return managed, err
+}
+
+// trialRequest is one rollout as a command line, a request or the loop asks for it.
+type trialRequest struct {
+	rec       tune.Recommendation
+	meter     safety.Meter // nil: the symptom's own signal, where it has one
+	stageTime time.Duration
+	steps     []float64
+	margin    float64
+	maxP95    float64
+	yes       bool
+	set       bool
+	hold      bool
+	persist   bool
+	actor     string
+	commands  <-chan safety.Command
+}
+
+// run takes one recommendation through gate and stages, and records it. An error beside a rollout that
+// began says what could not be done; the rollout says what stands.
+func (t *trials) run(ctx context.Context, req trialRequest, tell func(safety.Event)) (tune.Rollout, error) {
+	meter := req.meter
+	if measure := req.rec.Provenance.Measure; meter == nil && measure.Signal != "" {
+		meter = &signalMeter{sampler: t.sampler, measure: measure}
+	}
+	runner := safety.NewRunner(safety.RunnerConfig{
+		Writer: t.guard, Dead: t.guard.Done(), Gate: t.gate, Tunables: t.rooms.cat,
+		Vitals: t.newVitals(), Now: t.now, Rand: t.rand, BootID: t.bootID,
+	})
+	stages := -1
+	rollout, err := runner.Run(ctx, safety.Request{
+		Recommendation: req.rec, Meter: meter, StageTime: req.stageTime, Steps: req.steps, Margin: req.margin,
+		Limits: safety.Limits{MaxP95MS: req.maxP95, MaxErrorRate: maxErrorRate},
+		Yes:    req.yes, Set: req.set, Hold: req.hold, Actor: req.actor, Commands: req.commands,
+	}, func(e safety.Event) {
+		if n := len(e.Rollout.Stages); n != stages {
+			// History shows what runs now; its loss stops no rollout, and the final record reports it.
+			_ = t.store.SaveRollout(context.WithoutCancel(ctx), e.Rollout)
+			stages = n
+		}
+		tell(e)
+	})
+	// The record is written whatever ended the rollout, the caller's patience included.
+	keep := context.WithoutCancel(ctx)
+	if err == nil && req.persist && rollout.State == tune.Committed {
+		rollout.Persisted, err = t.guard.Persist(keep, rollout.ID)
+		if err != nil {
+			rollout.Detail += " It is not written for the next boot: " + err.Error() + "."
+			err = fmt.Errorf("committed, but not persisted: %w", err)
+		}
+	}
+	if saveErr := t.store.SaveRollout(keep, rollout); saveErr != nil {
+		err = errors.Join(err, saveErr)
+	}
+	return rollout, err
+}
+
+// maxErrorRate is the share of failed requests no treated slot may exceed.
+const maxErrorRate = 0.5
+
+// actor names who asked.
+func (a *app) actor() string { return fmt.Sprintf("uid %d", a.uid) }
+
+// bootID tells this boot from others; a fake root may lack one.
+func (a *app) bootID(r *rooms) (string, error) {
+	boot, err := r.host.BootID()
+	if err != nil && a.cfg.Root == "" {
+		return "", fmt.Errorf("read boot id: %w", err)
+	}
+	return boot, nil
+}
+
+// newTrials starts the guard, which first restores what a killed semantos left behind, and says so.
+func (a *app) newTrials(ctx context.Context, r *rooms, store *sqlite.Store) (*trials, error) {
+	guard, err := a.startGuard(ctx)
+	if err != nil {
+		return nil, err
+	}
+	boot, err := a.bootID(r)
+	if err != nil {
+		return nil, err
+	}
+	sampler, err := a.newSampler(r, time.Hour)
+	if err != nil {
+		return nil, err
+	}
+	seed := uint64(a.now().UnixNano())
+	return &trials{
+		rooms: r, store: store, guard: guard, gate: r.newGate(a.cfg, guard), sampler: sampler, cfg: a.cfg, now: a.now,
+		rand: rand.New(rand.NewPCG(seed, uint64(os.Getpid()))), bootID: boot,
+	}, nil
+}

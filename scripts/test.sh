@@ -1,0 +1,22 @@
+#!/bin/sh
+# Runs `go test -v` with the arguments given, prints failures, package results and, at the end, how
+# many tests passed, failed and were skipped, each skip with its reason. Exit status is go test's.
+set -u
+log="$(mktemp)"
+trap 'rm -f "$log" "$log.rc"' EXIT
+echo "go test -v $*"
+{ "${GO:-go}" test -v "$@" 2>&1; echo $? >"$log.rc"; } | tee "$log" |
+	grep -vE '^(=== (RUN|PAUSE|CONT|NAME)|[[:space:]]*--- PASS:|PASS$)' |
+	grep -vE 'no test files'
+rc="$(cat "$log.rc")"
+awk '
+	/^=== (RUN|NAME|CONT) / { name = $3; next }
+	/^[[:space:]]*--- PASS:/ { pass++; next }
+	/^[[:space:]]*--- FAIL:/ { fail++; next }
+	/^[[:space:]]*--- SKIP:/ { skip++; why[$3] = last[$3]; next }
+	/_test\.go:[0-9]+:/ { text = $0; sub(/^[^:]*:[0-9]+: /, "", text); last[name] = text }
+	END {
+		printf "\ntests: %d passed, %d failed, %d skipped\n", pass, fail, skip
+		for (n in why) printf "  skipped %s: %s\n", n, why[n]
+	}' "$log"
+exit "$rc"
