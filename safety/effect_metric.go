@@ -3,6 +3,7 @@ package safety
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"semantos/internal/tune"
 )
@@ -126,7 +127,33 @@ func assess(cmp Comparer, metrics []metric, margin float64, treated, untreated [
 			a.findings = append(a.findings, finding{metric: m, cmp: c})
 		}
 	}
+	if cured := a.named(metricErrors); cured != nil && lossy(untreated) {
+		if _, high := cured.bounds(actLevel); high < 0 {
+			a.findings = slices.DeleteFunc(a.findings, func(f finding) bool {
+				return f.metric.name == metricP95 && f.worseBy() > 0
+			})
+		}
+	}
 	return a
+}
+
+// survivors is the share of failed requests from which the p95 of the others says nothing: one request
+// in twenty never ended, so the true p95 is one of those. Where treatment saves them, the p95 of the
+// few that got through before is no reason against it.
+const survivors = 0.05
+
+func lossy(samples []tune.MeterSample) bool {
+	lost := readings(metric{read: func(s tune.MeterSample) (float64, bool) { return s.ErrorRate, finite(s.ErrorRate) }}, samples)
+	return len(lost) > 0 && median(lost) > survivors
+}
+
+func (a assessment) named(name string) *finding {
+	for i := range a.findings {
+		if a.findings[i].metric.name == name {
+			return &a.findings[i]
+		}
+	}
+	return nil
 }
 
 func readings(m metric, samples []tune.MeterSample) []float64 {

@@ -2,6 +2,7 @@ package safety
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"semantos/internal/tune"
@@ -33,6 +34,9 @@ func (l Limits) broken(treated, untreated []tune.MeterSample, a assessment) (str
 			continue
 		}
 		t, u := readings(m, tail(treated, recentTreated)), readings(m, untreated)
+		if c.metric == metricP95 && lossy(untreated) {
+			u = []float64{math.Inf(1)} // what got through kept the limit, what was lost did not
+		}
 		if len(t) < 2 || len(u) < 1 || median(t) <= c.max {
 			continue
 		}

@@ -19,7 +19,7 @@ type story struct {
 	dose    string // proposed value of the first change while exposed
 	did     []Do
 	slots   []bool
-	waiting bool
+	takes   time.Duration // by each sample, where longer than asked
 }
 
 func someone() []tune.Change {
@@ -62,9 +62,8 @@ func (s *story) see(o Observation) {
 		case DoRevert:
 			s.exposed = false
 		case DoMeasure:
-			s.waiting = true
 			s.slots = append(s.slots, s.exposed)
-			s.now = s.now.Add(e.Settle + e.Sample)
+			s.now = s.now.Add(e.Settle + max(e.Sample, s.takes))
 			if s.trial.Treated() != s.exposed {
 				s.t.Fatalf("the state says treated %v, the machine %v", s.trial.Treated(), s.exposed)
 			}
@@ -148,6 +147,8 @@ func TestRolloutEnds(t *testing.T) {
 		{"nothing gets through", policy(), good, sample(0, 0, 1), tune.RolledBack, tune.ReasonWorse, metricThroughput},
 		{"limit broken by treatment alone", limits(policy()), good, sample(40, 100, 0), tune.RolledBack, tune.ReasonLimit, ""},
 		{"limit broken before and not worse", limits(policy()), sample(50, 100, 0), sample(40, 100, 0), tune.Committed, tune.ReasonBetter, metricP95},
+		{"clients saved at the price of the p95 of the few", policy(), sample(2, 70, 0.3), sample(3, 100, 0), tune.Committed, tune.ReasonBetter, metricErrors},
+		{"nor is the p95 of the few a limit kept", limits(policy()), sample(30, 70, 0.3), sample(40, 100, 0), tune.Committed, tune.ReasonBetter, ""},
 		{"error limit", limits(policy()), good, sample(10, 100, 0.06), tune.RolledBack, tune.ReasonLimit, ""},
 		{"unmeasured", unmeasured(policy()), good, good, tune.RolledBack, tune.ReasonUnmeasured, ""},
 		{"unmeasured with yes", yes(unmeasured(policy())), good, good, tune.Committed, tune.ReasonUnmeasured, ""},
@@ -387,4 +388,18 @@ func count(x []bool, want bool) int {
 		}
 	}
 	return n
+}
+
+// A command that takes longer than a slot, or than a stage, still gets enough slots on both sides.
+func TestSlowMeter(t *testing.T) {
+	t.Parallel()
+	for _, takes := range []time.Duration{3 * time.Second, 8 * time.Second} {
+		s := newStory(t, testPlan(t, 5*time.Second), policy())
+		s.takes = takes
+		s.play(sample(10, 100, 0), sample(5, 100, 0))
+		s.want(tune.Committed, tune.ReasonBetter)
+		if count(s.slots, true) < minTreated || count(s.slots, false) < minUntreated {
+			t.Errorf("%s: slots %v", takes, s.slots)
+		}
+	}
 }
