@@ -20,6 +20,7 @@ func all(e *env) []collector {
 		newPorts(e),
 		newProcesses(e, scan),
 		newPSI(e),
+		newSchedstat(e),
 		newSockstat(e),
 		newSoftnet(e),
 		newTables(e),

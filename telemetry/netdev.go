@@ -99,14 +99,14 @@ func (c *netdevCollector) device(f *frame, n nsview, d procfs.NetDevLine) {
 	if target, err := os.Readlink(c.host.Path(dir)); err == nil {
 		e.gauge("netdev.is_virtual", boolean(strings.Contains(target, "/virtual/")))
 	}
-	for file, name := range map[string]string{"tx_queue_len": "netdev.tx_queue_len", "mtu": "netdev.mtu"} {
-		b, err := c.files.once(dir + "/" + file)
+	for _, q := range [...]struct{ file, name string }{{"tx_queue_len", "netdev.tx_queue_len"}, {"mtu", "netdev.mtu"}} {
+		b, err := c.files.once(dir + "/" + q.file)
 		if err != nil {
 			continue
 		}
 		var v [1]float64
 		if _, err := parseNumbers(b, v[:]); err == nil {
-			e.gauge(name, v[0])
+			e.gauge(q.name, v[0])
 		}
 	}
 }

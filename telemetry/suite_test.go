@@ -63,7 +63,7 @@ func cases() []telemetrytest.Case {
 		"kthreads": {"proc/40/", "proc/60/"}, "listeners": nil, "meminfo": {"proc/meminfo"}, "neigh": {"proc/net/stat/arp_cache",
 			"proc/net/stat/ndisc_cache", "proc/sys/net/ipv4/neigh/"}, "netdev": {"proc/net/dev", "sys/devices/"},
 		"netstat": {"proc/net/snmp", "proc/net/netstat", "proc/net/snmp6"}, "ports": {"proc/sys/net/ipv4/ip_local_port_range"},
-		"processes": {"proc/900/"}, "psi": {"proc/pressure/"}, "sockstat": {"proc/net/sockstat", "proc/net/sockstat6", "proc/sys/net/ipv4/tcp_mem"},
+		"processes": {"proc/900/"}, "schedstat": {"proc/schedstat"}, "psi": {"proc/pressure/"}, "sockstat": {"proc/net/sockstat", "proc/net/sockstat6", "proc/sys/net/ipv4/tcp_mem"},
 		"softnet": {"proc/net/softnet_stat"}, "tables": {"proc/sys/fs/", "proc/loadavg", "proc/key-users"},
 		"tcpinfo": {"proc/sys/net/ipv4/tcp_rmem"}, "udpsockets": {"proc/sys/net/core/rmem_default"}, "vmstat": {"proc/vmstat"},
 	}
@@ -98,7 +98,8 @@ func cases() []telemetrytest.Case {
 			"process:process.huge_share", "process:process.minor_faults", "process:process.major_faults", "process:process.vol_switches",
 			"process:process.invol_switches", "process:process.threads", "process:process.maps", "process:process.maps_share", "process:process.fds",
 			"process:process.fds_share", "process:process.read_bytes", "process:process.write_bytes", "process:process.blkio_wait_share"},
-		"psi": {"psi.cpu_some_share", "psi.memory_full_share", "psi.io_full_share"},
+		"psi":       {"psi.cpu_some_share", "psi.memory_full_share", "psi.io_full_share"},
+		"schedstat": {"sched.runq_wait_share", "sched.runq_wait_us", "cpu:sched.runq_wait_share"},
 		"sockstat": {"netns:sockstat.sockets_used", "netns:sockstat.tcp_inuse", "netns:sockstat.tcp_orphan", "netns:sockstat.tcp_tw",
 			"netns:sockstat.tcp_alloc", "netns:sockstat.tcp_mem_pages", "netns:sockstat.udp_inuse", "netns:sockstat.udp_mem_pages",
 			"netns:sockstat.frag_inuse", "netns:sockstat.frag_memory_bytes"},
