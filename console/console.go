@@ -35,6 +35,8 @@ type Console struct {
 	cfg     Config
 	metrics http.Handler
 	local   bool
+	// bodyTime is what a client has to send its body.
+	bodyTime time.Duration
 }
 
 // New checks that everything is wired.
@@ -43,7 +45,7 @@ func New(cfg Config) (*Console, error) {
 		cfg.Collectors == nil || cfg.Hub == nil || cfg.Log == nil {
 		return nil, errors.New("make console: every interface, the hub and the log are required")
 	}
-	c := &Console{cfg: cfg, local: loopback(cfg.Listen)}
+	c := &Console{cfg: cfg, local: loopback(cfg.Listen), bodyTime: bodyTime}
 	metrics, err := newMetrics(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("make console: %w", err)

@@ -100,15 +100,19 @@ func newRoom() *room {
 
 func newConsole(t *testing.T, r *room) *Console {
 	t.Helper()
-	c, err := New(Config{Watch: r, Adviser: r, Rollouts: r, Samples: r, Records: r, Hub: NewHub(), Version: "v0",
-		Collectors: func() []CollectorStat {
-			return []CollectorStat{{Name: "vmstat", Duration: time.Millisecond, Success: true}, {Name: "zswap"}}
-		},
-		Listen: "127.0.0.1:0", UID: os.Geteuid(), Log: slog.New(slog.DiscardHandler)})
+	c, err := New(wiring(r))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return c
+}
+
+func wiring(r *room) Config {
+	return Config{Watch: r, Adviser: r, Rollouts: r, Samples: r, Records: r, Hub: NewHub(), Version: "v0",
+		Collectors: func() []CollectorStat {
+			return []CollectorStat{{Name: "vmstat", Duration: time.Millisecond, Success: true}, {Name: "zswap"}}
+		},
+		Listen: "127.0.0.1:0", UID: os.Geteuid(), Log: slog.New(slog.DiscardHandler)}
 }
 
 // serve runs both listeners and gives a client for each; the base URL of the socket's client is any.

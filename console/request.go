@@ -18,13 +18,13 @@ const (
 
 // read decodes a body strictly: JSON, below 1 MiB, one value, no field the contract does not have. Its
 // deadline is set here because a whole-request timeout would also end the context of a long trial.
-func read(ctx echo.Context, into any) error {
+func (c *Console) read(ctx echo.Context, into any) error {
 	req := ctx.Request()
 	if kind, _, err := mime.ParseMediaType(req.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		return refuse(http.StatusUnsupportedMediaType, "send Content-Type: application/json", "content type %q", req.Header.Get("Content-Type"))
 	}
 	conn := http.NewResponseController(ctx.Response())
-	if err := conn.SetReadDeadline(time.Now().Add(bodyTime)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := conn.SetReadDeadline(time.Now().Add(c.bodyTime)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
 	dec := json.NewDecoder(http.MaxBytesReader(ctx.Response(), req.Body, bodyLimit))

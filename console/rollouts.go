@@ -10,7 +10,7 @@ import (
 
 func (c *Console) getRecommendations(ctx echo.Context) error {
 	var req RecommendRequest
-	if err := read(ctx, &req); err != nil {
+	if err := c.read(ctx, &req); err != nil {
 		return err
 	}
 	if req.WindowS < 0 || req.WindowS > 3600 {
@@ -32,7 +32,7 @@ func (c *Console) getRecommendations(ctx echo.Context) error {
 // A client that leaves ends the trial: what is not committed is put back.
 func (c *Console) apply(ctx echo.Context) error {
 	var req ApplyRequest
-	if err := read(ctx, &req); err != nil {
+	if err := c.read(ctx, &req); err != nil {
 		return err
 	}
 	if (req.ID == "") == (len(req.Set) == 0) {
@@ -72,7 +72,7 @@ func (c *Console) applyStreaming(ctx echo.Context, req ApplyRequest) error {
 
 func (c *Console) rollback(ctx echo.Context) error {
 	var req RollbackRequest
-	if err := read(ctx, &req); err != nil {
+	if err := c.read(ctx, &req); err != nil {
 		return err
 	}
 	if req.All && req.ID != "" {
@@ -88,7 +88,7 @@ func (c *Console) rollback(ctx echo.Context) error {
 
 func (c *Console) advance(ctx echo.Context) error {
 	var req AdvanceRequest
-	if err := read(ctx, &req); err != nil {
+	if err := c.read(ctx, &req); err != nil {
 		return err
 	}
 	req.Actor = actor(ctx)
@@ -101,7 +101,7 @@ func (c *Console) advance(ctx echo.Context) error {
 
 func (c *Console) hold(ctx echo.Context) error {
 	var req HoldRequest
-	if err := read(ctx, &req); err != nil {
+	if err := c.read(ctx, &req); err != nil {
 		return err
 	}
 	req.Actor = actor(ctx)
@@ -118,7 +118,7 @@ func (c *Console) hold(ctx echo.Context) error {
 
 func (c *Console) sample(ctx echo.Context) error {
 	var req SampleRequest
-	if err := read(ctx, &req); err != nil {
+	if err := c.read(ctx, &req); err != nil {
 		return err
 	}
 	if req.Rollout == "" || (req.Sample == nil) == (req.Error == "") {

@@ -45,9 +45,9 @@ type Config struct {
 	PollInterval   time.Duration
 	MinWindow      time.Duration // no diagnosis over less; 0 means 8 s
 	AutoApply      string
-	Missing        int // outcomes a calibrated bound still needs
-	Leftovers      func(ctx context.Context) ([]tune.Managed, error)
-	Observe        func(Event) // may be nil; called in order, must not block
+	Missing        int                                               // outcomes a calibrated bound still needs
+	Leftovers      func(ctx context.Context) ([]tune.Managed, error) // asked at start and after each kept trial
+	Observe        func(Event)                                       // may be nil; called in order, must not block
 	Now            func() time.Time
 	Log            *slog.Logger
 }
@@ -123,18 +123,34 @@ func (l *Loop) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			if running {
-				f := <-done
-				l.finish(context.WithoutCancel(ctx), f)
-			}
+			err := l.lastTrial(context.WithoutCancel(ctx), running, done)
 			l.setPhase("stopped", "stopped")
-			return nil
+			return err
 		case <-ticker.C:
 			step()
 		case f := <-done:
 			running = false
 			l.finish(ctx, f)
 		}
+	}
+}
+
+// stopTime is what a trial has to put its changes back once serve stops. A trial that needs longer is
+// left to the guard, which restores as soon as this process is gone.
+const stopTime = 30 * time.Second
+
+func (l *Loop) lastTrial(ctx context.Context, running bool, done <-chan finished) error {
+	if !running {
+		return nil
+	}
+	timer := time.NewTimer(stopTime)
+	defer timer.Stop()
+	select {
+	case f := <-done:
+		l.finish(ctx, f)
+		return nil
+	case <-timer.C:
+		return fmt.Errorf("stop loop: the trial did not end within %v; the guard puts its changes back", stopTime)
 	}
 }
 
@@ -181,104 +197,6 @@ func (l *Loop) tick(ctx context.Context) {
 	}
 }
 
-// poll diagnoses when it is time to, and gives the recommendation to try, if any.
-func (l *Loop) poll(ctx context.Context) *tune.Recommendation {
-	snap, due := l.due(ctx)
-	if !due {
-		return nil
-	}
-	symptoms, recs, err := l.cfg.Adviser.Advise(ctx, snap)
-	if err != nil {
-		l.fail("diagnose", err)
-		return nil
-	}
-	now := l.cfg.Now()
-	if len(recs) > 0 {
-		if err := l.cfg.Store.SaveRecommendations(ctx, recs, now); err != nil {
-			// A trial that history cannot keep must not be started by a machine.
-			l.fail("store recommendations", err)
-			return l.decide(symptoms, nil, now)
-		}
-	}
-	l.mu.Lock()
-	l.state.LastError = ""
-	l.mu.Unlock()
-	return l.decide(symptoms, recs, now)
-}
-
-func (l *Loop) due(ctx context.Context) (tune.Snapshot, bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := l.cfg.Now()
-	switch {
-	case ctx.Err() != nil:
-		return tune.Snapshot{}, false
-	case l.mem.running != "":
-		l.state.Phase, l.state.Reason = "rolling_out", "a trial is running: "+l.mem.running
-		return tune.Snapshot{}, false
-	case now.Sub(l.state.LastTick) > 3*l.cfg.SampleInterval+l.cfg.PollInterval:
-		l.state.Phase, l.state.Ready, l.state.Reason = "warming", false, "no sample succeeds: "+l.state.LastError
-		return tune.Snapshot{}, false
-	case l.snap.Window < l.cfg.MinWindow.Seconds():
-		l.state.Phase = "warming"
-		l.state.Reason = fmt.Sprintf("%.0f of %.0f s sampled", l.snap.Window, l.cfg.MinWindow.Seconds())
-		return tune.Snapshot{}, false
-	case !l.lastPoll.IsZero() && now.Sub(l.lastPoll) < l.cfg.PollInterval:
-		return tune.Snapshot{}, false
-	}
-	l.lastPoll = now
-	return l.snap, true
-}
-
-func (l *Loop) decide(symptoms []tune.Symptom, recs []tune.Recommendation, now time.Time) *tune.Recommendation {
-	l.mu.Lock()
-	l.mem.observe(symptoms)
-	var yielded []string
-	if l.mem.running == "" {
-		yielded = l.mem.drifted(recs)
-	}
-	c := choose(l.mem, recs, now)
-	fresh := changed(l.symptoms, symptoms)
-	l.symptoms, l.recs = symptoms, recs
-	l.state.Diagnoses++
-	l.state.LastDiagnosis, l.state.Ready, l.state.Decision = now, true, c.why
-	l.state.Phase, l.state.Reason = "watching", c.why
-	if l.mem.waiting != "" {
-		l.state.Phase = "waiting"
-	} else if l.mem.held != "" {
-		l.state.Phase = "held"
-	}
-	if c.rec != nil {
-		l.mem.running = c.rec.ID
-		l.state.Phase, l.state.Reason = "rolling_out", "a trial is running: "+c.rec.ID
-	}
-	l.mu.Unlock()
-
-	if fresh {
-		l.say("symptoms", fmt.Sprintf("%d symptoms, %d recommendations", len(symptoms), len(recs)), symptoms)
-	}
-	for _, y := range yielded {
-		l.say("yielded", y+" was written by something else and is left alone until restart", nil)
-	}
-	if c.rec != nil {
-		l.say("trial", "trying "+c.rec.ID+": "+c.rec.Rationale, *c.rec)
-	}
-	return c.rec
-}
-
-// changed reports whether other symptoms stand than before; their numbers always move.
-func changed(before, after []tune.Symptom) bool {
-	if len(before) != len(after) {
-		return true
-	}
-	for i := range before {
-		if before[i].Name != after[i].Name || before[i].Entity != after[i].Entity {
-			return true
-		}
-	}
-	return false
-}
-
 // finish records a trial and starts a fresh window.
 func (l *Loop) finish(ctx context.Context, f finished) {
 	r := f.rollout
@@ -290,7 +208,7 @@ func (l *Loop) finish(ctx context.Context, f finished) {
 			l.fail("store rollout", err)
 		}
 	}
-	l.end(r, f.err)
+	l.end(ctx, r, f.err)
 }
 
 func (l *Loop) onTrial() tune.Recommendation {

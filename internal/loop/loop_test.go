@@ -297,6 +297,45 @@ func TestLeftoversAreReported(t *testing.T) {
 	})
 }
 
+// TestRoundingIsNotDrift: the kernel kept 4096 where 4000 was proposed; raising it further is no fight.
+func TestRoundingIsNotDrift(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		first, next := recommend("slow", "vm.a", "8", "4000"), recommend("slow", "vm.a", "4096", "8000")
+		m := &machine{t: t, interval: 5 * time.Second}
+		l := m.loop(On)
+		l.cfg.Leftovers = func(context.Context) ([]tune.Managed, error) {
+			return []tune.Managed{{Tunable: "vm.a", Target: "host", Original: "8", Current: "4096", State: "committed"},
+				{Tunable: "vm.other", Target: "host", Original: "1", Current: "2", State: "committed"}}, nil
+		}
+		if err := l.Begin(first.ID); err != nil {
+			t.Fatal(err)
+		}
+		l.End(committed(first), nil)
+		if y := l.mem.drifted([]tune.Recommendation{next}); len(y) != 0 {
+			t.Errorf("yielded %v", y)
+		}
+		if _, ok := l.mem.kept["vm.other@host"]; ok {
+			t.Error("took over what this trial did not touch")
+		}
+	})
+}
+
+func TestATrialThatHangsDoesNotHoldTheStop(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := &machine{t: t, interval: 5 * time.Second}
+		l := m.loop(On)
+		done := make(chan finished)
+		if err := l.lastTrial(t.Context(), true, done); err == nil || !strings.Contains(err.Error(), "guard") {
+			t.Errorf("got %v", err)
+		}
+		if err := l.lastTrial(t.Context(), false, done); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestNewRefuses(t *testing.T) {
 	t.Parallel()
 	m := &machine{t: t}

@@ -1,10 +1,12 @@
 package loop
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"semantos/internal/tune"
 )
@@ -86,7 +88,7 @@ func (l *Loop) Begin(recommendation string) error {
 }
 
 // End records the end of a trial that Begin claimed.
-func (l *Loop) End(r tune.Rollout, err error) { l.end(r, err) }
+func (l *Loop) End(r tune.Rollout, err error) { l.end(context.Background(), r, err) }
 
 // RolledBack tells the loop that a person put a committed rollout back.
 func (l *Loop) RolledBack(r tune.Rollout) {
@@ -100,10 +102,12 @@ func (l *Loop) RolledBack(r tune.Rollout) {
 	l.say("outcome", "rollout "+r.ID+" was put back by a person", nil)
 }
 
-func (l *Loop) end(r tune.Rollout, err error) {
+func (l *Loop) end(ctx context.Context, r tune.Rollout, err error) {
 	l.cfg.Sampler.Reset()
+	standing := l.standing(ctx, r, err)
 	l.mu.Lock()
 	outcome := l.mem.remember(r, err, l.cfg.Now())
+	l.mem.inherit(standing)
 	l.mem.running = ""
 	clear(l.mem.streak)
 	l.state.Decisions[outcome]++
@@ -117,6 +121,26 @@ func (l *Loop) end(r tune.Rollout, err error) {
 		text = fmt.Sprintf("%s: %s: %v", r.Recommendation.ID, outcome, err)
 	}
 	l.say("outcome", strings.TrimSpace(text), r)
+}
+
+// standing asks what a kept trial left in place: the kernel may have rounded what was proposed, and that
+// is not somebody else's write.
+func (l *Loop) standing(ctx context.Context, r tune.Rollout, err error) []tune.Managed {
+	if err != nil || r.State != tune.Committed || l.cfg.Leftovers == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	all, err := l.cfg.Leftovers(ctx)
+	if err != nil {
+		l.fail("look at what was kept", err)
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(m tune.Managed) bool {
+		return !slices.ContainsFunc(r.Recommendation.Changes, func(c tune.Change) bool {
+			return c.Tunable == m.Tunable && c.Target == m.Target
+		})
+	})
 }
 
 func (l *Loop) setPhase(phase, reason string) {

@@ -1,0 +1,33 @@
+package console
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// FuzzApplyBody: whatever the body, the answer is the rollout or a problem below 500.
+func FuzzApplyBody(f *testing.F) {
+	for _, seed := range []string{`{"id":"x"}`, `{"set":["vm.a=1"],"steps":[5,100]}`, `{"id":"x"} {}`, `{"margin":1e999}`, `[`, "\x00", `null`} {
+		f.Add(seed)
+	}
+	c, err := New(wiring(newRoom()))
+	if err != nil {
+		f.Fatal(err)
+	}
+	h := c.Unix()
+	f.Fuzz(func(t *testing.T, body string) {
+		req := httptest.NewRequest(http.MethodPost, "/apply", strings.NewReader(body))
+		req.Header.Set("Content-Type", "application/json")
+		req = req.WithContext(context.WithValue(t.Context(), peerKey{}, &unix.Ucred{Uid: 0}))
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, req)
+		if rec.Code >= 500 || rec.Body.Len() == 0 {
+			t.Errorf("status %d: %s", rec.Code, rec.Body)
+		}
+	})
+}
