@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -16,13 +17,13 @@ const maxFile = 4 << 20
 // files reads below the host's root. Files read every tick stay open and are read again from their
 // start (the kernel makes their content anew), which halves the cost of a tick; all share one buffer.
 type files struct {
-	path func(parts ...string) string
+	root string // with a slash at its end
 	open map[string]int
 	buf  []byte
 }
 
 func newFiles(path func(parts ...string) string) *files {
-	return &files{path: path, open: make(map[string]int), buf: make([]byte, 64<<10)}
+	return &files{root: strings.TrimSuffix(path("proc"), "proc"), open: make(map[string]int), buf: make([]byte, 64<<10)}
 }
 
 // read gives the content of a file that stays open. The bytes are valid until the next read.
@@ -30,7 +31,7 @@ func (r *files) read(rel string) ([]byte, error) {
 	fd, ok := r.open[rel]
 	if !ok {
 		var err error
-		if fd, err = openFile(r.path(rel)); err != nil {
+		if fd, err = openFile(r.root + rel); err != nil {
 			return nil, fileError(rel, err)
 		}
 		r.open[rel] = fd
@@ -45,7 +46,7 @@ func (r *files) read(rel string) ([]byte, error) {
 
 // once opens, reads and closes. The bytes are valid until the next read.
 func (r *files) once(rel string) ([]byte, error) {
-	fd, err := openFile(r.path(rel))
+	fd, err := openFile(r.root + rel)
 	if err != nil {
 		return nil, fileError(rel, err)
 	}

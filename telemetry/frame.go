@@ -57,16 +57,32 @@ func (e *entry) counter(name string, v float64) { e.add(name, v, natureCounter) 
 func (e *entry) duty(name string, s float64)    { e.add(name, s, natureDuty) }
 func (e *entry) hidden(name string, v float64)  { e.add(name, v, natureHidden) }
 
-// frame is one tick.
+// frame is one tick, or the part of it that one collector read.
 type frame struct {
 	at      time.Time
 	index   map[subject]*entry
 	order   []*entry
 	missing []tune.Missing
+	size    frameSize
 }
 
-func newFrame(at time.Time) *frame {
-	return &frame{at: at, index: make(map[subject]*entry, 64)}
+// frameSize is what a frame came to hold, and so what its successor will need.
+type frameSize struct{ entries, host, each int }
+
+func newFrame(at time.Time, s frameSize) *frame {
+	return &frame{at: at, index: make(map[subject]*entry, s.entries), order: make([]*entry, 0, s.entries), size: s}
+}
+
+func (f *frame) measure() frameSize {
+	s := frameSize{entries: len(f.order)}
+	for _, e := range f.order {
+		if e.subject == (subject{}) {
+			s.host = len(e.readings)
+		} else {
+			s.each = max(s.each, len(e.readings))
+		}
+	}
+	return s
 }
 
 func (f *frame) host() *entry { return f.entity("", "", 0, nil) }
@@ -77,7 +93,11 @@ func (f *frame) entity(kind, id string, gen uint64, labels map[string]string) *e
 	key := subject{kind, id}
 	e := f.index[key]
 	if e == nil {
-		e = &entry{subject: key, gen: gen, labels: labels}
+		room := f.size.each
+		if key == (subject{}) {
+			room = f.size.host
+		}
+		e = &entry{subject: key, gen: gen, labels: labels, readings: make([]reading, 0, room)}
 		f.index[key] = e
 		f.order = append(f.order, e)
 	}
@@ -93,10 +113,13 @@ func (f *frame) miss(collector, reason string) {
 func (f *frame) merge(part *frame) {
 	for _, p := range part.order {
 		e := f.index[p.subject]
-		if e == nil {
+		if e == nil && p.subject != (subject{}) {
 			f.index[p.subject] = p
 			f.order = append(f.order, p)
 			continue
+		}
+		if e == nil {
+			e = f.host() // made anew, so that it has room for all
 		}
 		e.readings = append(e.readings, p.readings...)
 		e.labels = unionLabels(e.labels, p.labels)

@@ -15,7 +15,7 @@ import (
 const (
 	largeProcesses = 4  // whose memory is looked at in detail
 	mapsProcesses  = 8  // whose mappings are counted
-	taskBudget     = 64 // threads whose run-queue wait is read per tick
+	taskBudget     = 48 // threads whose run-queue wait is read per tick
 	detailAge      = 5 * time.Second
 	mapsAge        = 10 * time.Second
 )
@@ -32,6 +32,7 @@ type process struct {
 	maps      float64
 	fdLimit   float64
 	limitAt   time.Time
+	usageAt   time.Time
 }
 
 type processesCollector struct {
@@ -106,7 +107,10 @@ func (c *processesCollector) Collect(ctx context.Context, f *frame) error {
 		if accounting {
 			e.duty("process.blkio_wait_share", t.blkio)
 		}
-		c.usage(e, p)
+		if age := c.at.Sub(p.usageAt); t.gained > 0 || p.usageAt.IsZero() || age >= sceneAge || age < 0 {
+			p.usageAt = c.at // of the idle ones little changes, and reading it is most of the cost
+			c.usage(e, p)
+		}
 		budget = c.waits(e, t, budget)
 		rank := slices.Index(large, t)
 		c.memory(e, t, p, rank, maxMaps)

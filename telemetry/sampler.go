@@ -60,6 +60,8 @@ type Sampler struct {
 	collectors []collector
 
 	tickMu sync.Mutex // one tick at a time: collectors keep state
+	size   frameSize
+	sizes  []frameSize
 
 	mu     sync.Mutex
 	frames []*frame
@@ -83,7 +85,7 @@ func New(cfg Config) (*Sampler, error) {
 	e := newEnv(cfg)
 	cs := all(e)
 	s := &Sampler{host: cfg.Host, window: cfg.Window, env: e, collectors: cs,
-		stats: make([]Stat, len(cs)), names: make(suffixes)}
+		stats: make([]Stat, len(cs)), sizes: make([]frameSize, len(cs)), names: make(suffixes)}
 	for i, c := range cs {
 		s.stats[i].Collector = c.Name()
 	}
@@ -99,15 +101,16 @@ func (s *Sampler) Tick(ctx context.Context) error {
 		return fmt.Errorf("sample telemetry: %w", err)
 	}
 	s.learnHost()
-	f := newFrame(s.env.begin())
+	f := newFrame(s.env.begin(), s.size)
 	s.env.reportLimits(f)
 	for i, c := range s.collectors {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("sample telemetry: %w", err)
 		}
 		started := time.Now()
-		part := newFrame(f.at)
+		part := newFrame(f.at, s.sizes[i])
 		err := collect(ctx, c, part)
+		s.sizes[i] = part.measure()
 		s.record(i, time.Since(started), err)
 		f.missing = append(f.missing, part.missing...)
 		if err != nil {
@@ -116,6 +119,7 @@ func (s *Sampler) Tick(ctx context.Context) error {
 		}
 		f.merge(part)
 	}
+	s.size = f.measure()
 	s.keep(f)
 	return nil
 }

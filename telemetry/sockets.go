@@ -93,7 +93,11 @@ func (c *socketCache) visit(n nsview, s *nsSockets) error {
 		}
 	}
 	count := c.newPortCount(n, s)
+	live := c.liveFamilies(n, s)
 	for _, family := range families {
+		if !live[family] {
+			continue
+		}
 		if err := c.connections(family, s, count, &found); err != nil {
 			return err
 		}
@@ -108,6 +112,63 @@ func (c *socketCache) visit(n nsview, s *nsSockets) error {
 	s.rmemMax = c.element("tcp_rmem", 2)
 	s.wmemMax = c.element("tcp_wmem", 2)
 	return nil
+}
+
+// liveFamilies tells from sockstat which families have more than listeners, so that an idle table is
+// not walked. What is not known counts as live.
+func (c *socketCache) liveFamilies(n nsview, s *nsSockets) map[uint8]bool {
+	live := map[uint8]bool{unix.AF_INET: true, unix.AF_INET6: true}
+	var listening4, listening6 float64
+	for i := range s.listeners {
+		if s.listeners[i].Local.Addr().Is4() {
+			listening4++
+		} else {
+			listening6++
+		}
+	}
+	b, err := c.env.readNet(n, "sockstat")
+	if err != nil {
+		return live
+	}
+	used, waiting, ok := parseTCPInUse(b, "TCP:")
+	if !ok || waiting > 0 { // those in TIME_WAIT are of either family
+		return live
+	}
+	live[unix.AF_INET] = used > listening4
+	if b, err = c.env.readNet(n, "sockstat6"); err == nil {
+		if used, _, ok := parseTCPInUse(b, "TCP6:"); ok {
+			live[unix.AF_INET6] = used > listening6
+		}
+	}
+	return live
+}
+
+// parseTCPInUse gives the sockets in use and in TIME_WAIT of one line of sockstat.
+func parseTCPInUse(b []byte, protocol string) (used, waiting float64, ok bool) {
+	for len(b) > 0 {
+		var l []byte
+		l, b = line(b)
+		key, rest := word(l)
+		if string(key) != protocol {
+			continue
+		}
+		for len(rest) > 0 {
+			var name, value []byte
+			name, rest = word(rest)
+			value, rest = word(rest)
+			v, isNumber := number(value)
+			switch {
+			case !isNumber:
+				return 0, 0, false
+			case string(name) == "inuse":
+				used, ok = v, true
+			case string(name) == "tw":
+				waiting = v
+			}
+		}
+		return used, waiting, ok
+	}
+	return 0, 0, false
 }
 
 // connections walks the connections of one family; with a count it sees those in TIME_WAIT too.

@@ -11,7 +11,7 @@ import (
 
 // frameAt makes a frame at a second with one host reading.
 func frameAt(second float64, n nature, v ...float64) *frame {
-	f := newFrame(time.Unix(0, int64(second*1e9)))
+	f := newFrame(time.Unix(0, int64(second*1e9)), frameSize{})
 	f.host() // the host is there even without readings
 	for _, x := range v {
 		f.host().add("x", x, n)
@@ -65,7 +65,7 @@ func TestWindowGenerations(t *testing.T) {
 		gen uint64
 		v   float64
 	}{{1, 100}, {1, 110}, {2, 500}, {2, 503}} {
-		f := newFrame(time.Unix(int64(i), 0))
+		f := newFrame(time.Unix(int64(i), 0), frameSize{})
 		f.entity("process", "pid:5", x.gen, nil).counter("x", x.v)
 		frames = append(frames, f)
 	}
@@ -78,7 +78,7 @@ func TestWindowGenerations(t *testing.T) {
 // TestWindowGone: what the newest tick no longer shows is not in the snapshot.
 func TestWindowGone(t *testing.T) {
 	t.Parallel()
-	a, b := newFrame(time.Unix(0, 0)), newFrame(time.Unix(1, 0))
+	a, b := newFrame(time.Unix(0, 0), frameSize{}), newFrame(time.Unix(1, 0), frameSize{})
 	a.entity("listener", "old", 0, nil).gauge("q", 1)
 	b.entity("listener", "new", 0, nil).gauge("q", 1)
 	v := newView([]*frame{a, b}, suffixes{})
@@ -125,7 +125,7 @@ func TestSumNamespaces(t *testing.T) {
 	t.Parallel()
 	var frames []*frame
 	for i := range 2 {
-		f := newFrame(time.Unix(int64(10*i), 0))
+		f := newFrame(time.Unix(int64(10*i), 0), frameSize{})
 		f.host().gauge("cpu.load1", 1)
 		for j, ns := range []string{"netns:1", "netns:2"} {
 			e := f.entity("netns", ns, 0, nil)
