@@ -51,18 +51,18 @@ func RunGuard(ctx context.Context, cfg GuardConfig) error {
 	s.notes = harden()
 	hello, err := s.greet()
 	if err != nil {
-		return err
+		return told(err)
 	}
 	lock, err := lockHost(cfg.RunDir, cfg.LockWait)
 	if err != nil {
-		return errors.Join(err, s.reply(wireReply{ID: hello.ID, Error: toWire(err)}))
+		return s.refuse(hello.ID, err)
 	}
 	defer lock.release()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stopQueue, err := s.open()
 	if err != nil {
-		return errors.Join(err, s.reply(wireReply{ID: hello.ID, Error: toWire(err)}))
+		return s.refuse(hello.ID, err)
 	}
 	defer stopQueue()
 	s.seen.Store(int64(time.Since(s.start)))
@@ -85,9 +85,26 @@ func RefuseGuard(socket *os.File, cause error) error {
 	s := &guardServer{conn: conn}
 	hello, err := s.greet()
 	if err != nil {
-		return errors.Join(cause, err)
+		return errors.Join(cause, told(err))
 	}
-	return errors.Join(cause, s.reply(wireReply{ID: hello.ID, Error: toWire(cause)}))
+	return s.refuse(hello.ID, cause)
+}
+
+// refuse gives an error to the parent, which prints it. It is returned only when the parent is gone:
+// reported twice on one terminal it would look like two.
+func (s *guardServer) refuse(id uint64, err error) error {
+	if lost := s.reply(wireReply{ID: id, Error: toWire(err)}); lost != nil {
+		return err
+	}
+	return nil
+}
+
+// told drops the error of a parent that is gone: there is nothing to do and nobody to tell.
+func told(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+		return nil
+	}
+	return err
 }
 
 func inherited(socket *os.File) (net.Conn, error) {
@@ -137,7 +154,7 @@ func (s *guardServer) greet() (wireRequest, error) {
 	if err := hello.check(); err != nil || hello.Verb != verbHello || hello.Version != protocolVersion {
 		err = errors.Join(err, &tune.Error{Op: "greet parent", Err: fmt.Errorf("%w: version %d, the guard speaks %d", errProtocol, hello.Version, protocolVersion),
 			Hint: "the binary was replaced while it ran: start again"})
-		return hello, errors.Join(err, s.reply(wireReply{ID: hello.ID, Error: toWire(err)}))
+		return hello, errors.Join(err, s.refuse(hello.ID, err))
 	}
 	return hello, nil
 }
@@ -172,7 +189,7 @@ func (s *guardServer) open() (func(), error) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if err := b.main.compact(found.records, s.engine.state); err != nil {
+	if err := b.main.compact(s.engine.state); err != nil {
 		s.notes = append(s.notes, "journal was not compacted: "+err.Error())
 	}
 	return stop, nil
@@ -222,7 +239,7 @@ const maxQueued = 64
 
 // watch interrupts a verb that waits when the parent falls silent or the guard is told to end.
 func (s *guardServer) watch(ctx context.Context, terminated <-chan os.Signal, end context.CancelCauseFunc) {
-	tick := time.NewTicker(s.cfg.lease() / 10)
+	tick := time.NewTicker(s.cfg.lease() / 20)
 	defer tick.Stop()
 	for late := 0; ; {
 		select {
@@ -318,7 +335,7 @@ func (s *guardServer) answer(ctx context.Context, q wireRequest) (bool, error) {
 	bye := err == nil && q.Verb == verbBye
 	if err := s.reply(r); err != nil && !bye {
 		_, undoErr := s.engine.undoUncommitted("the command is lost: " + err.Error())
-		return false, errors.Join(err, undoErr)
+		return true, errors.Join(told(err), undoErr)
 	}
 	return bye, nil
 }

@@ -145,7 +145,7 @@ func (g *engine) inspect(rollout, actor string, it *item) error {
 		it.intent, err = g.firstIntent(rollout, actor, it, id)
 		return err
 	}
-	if en.End != "" || !en.ours(live) {
+	if en.End != "" || (!en.ours(live) && !aggregate(en)) {
 		return driftError("apply", en, live)
 	}
 	if !id.Equal(en.Identity) {

@@ -106,21 +106,14 @@ func (f *orderFinder) broken(done uint) []error {
 	return f.g.invariants(f.steps, changes)
 }
 
-// invariants asks the catalogue about a state that differs from the live one by these changes.
+// invariants asks the catalogue about a state that these changes lead to. It puts the proposed values
+// over what it reads; what it reads is the state before all of them, also while some are written.
 func (g *engine) invariants(steps []writeStep, changes []tune.Change) []error {
 	return g.cat.Invariants(changes, func(name, target string) (tune.Value, error) {
 		for i, c := range changes {
-			if name != c.Tunable && name != steps[i].t.Name {
-				continue
-			}
-			if target == "" || target == c.Target || steps[i].t.Scope == tune.ScopeHost {
-				return c.Proposed, nil
-			}
-		}
-		for i, c := range changes {
-			// Writing one member of a pair zeroes the other.
-			if steps[i].t.Counterpart == name && !zero(c.Proposed) && c.Proposed != c.Current {
-				return "0", nil
+			named := name == c.Tunable || name == steps[i].t.Name
+			if named && (target == "" || target == c.Target || steps[i].t.Scope == tune.ScopeHost) {
+				return c.Current, nil
 			}
 		}
 		t, own, err := g.cat.Lookup(name)

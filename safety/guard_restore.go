@@ -90,22 +90,22 @@ func (g *engine) putBack(en *heldEntry, final bool) Restored {
 	case atOld && !inDoubt && !en.Away:
 		r.Outcome = Already
 		return r
-	case !atOld && !inDoubt && !g.left(en, live, pairLive):
+	case !atOld && !inDoubt && !aggregate(en) && !g.left(en, live, pairLive):
 		r.Outcome = Yielded
 		r.Detail = fmt.Sprintf("something else set it to %q; it was left at %q, before that %q", live, en.Last, en.Old)
 		return r
 	}
 	also := g.readAlso(en)
-	if !atOld {
+	if !atOld || aggregate(en) {
 		if err := g.restoreOne(en, t); err != nil {
 			return fail(err)
 		}
 	}
 	r.Outcome, r.Value = PutBack, en.Old
-	if atOld {
+	if atOld && !aggregate(en) {
 		r.Outcome = Already
 	}
-	if err := g.restoreAlso(en, also); err != nil {
+	if err := g.restoreAlso(en, also, atOld); err != nil {
 		r.Outcome, r.Detail = Failed, err.Error()
 	}
 	return r
@@ -143,15 +143,26 @@ func (g *engine) pairLive(en *heldEntry) (tune.Value, error) {
 	return g.act.Read(g.tunable(en.Pair.Tunable, en.Pair.How), en.Pair.Target)
 }
 
+// aggregate reports that what reads is the strictest of several requests, of which ours is one: it
+// cannot be compared, and our own request is dropped without touching another's.
+func aggregate(en *heldEntry) bool { return en.How.Method == tune.MethodDMALatency }
+
+// pairRestorer restores both members of a pair at once; internal/host can.
+type pairRestorer interface {
+	RestorePair(t *tune.Tunable, target string, original, counterpart tune.Value) (tune.Value, error)
+}
+
 // restoreOne writes the original: of a pair, the member that was active, which zeroes the other.
 func (g *engine) restoreOne(en *heldEntry, t *tune.Tunable) error {
 	var err error
-	if en.Pair != nil && zero(en.Old) && !zero(en.Pair.Value) {
+	if both, ok := g.act.(pairRestorer); ok && en.Pair != nil && t.Counterpart != "" {
+		_, err = both.RestorePair(t, en.Target, en.Old, en.Pair.Value)
+	} else if en.Pair != nil && zero(en.Old) && !zero(en.Pair.Value) {
 		_, err = g.act.Restore(g.tunable(en.Pair.Tunable, en.Pair.How), en.Pair.Target, en.Pair.Value)
 	} else {
 		_, err = g.act.Restore(t, en.Target, en.Old)
 	}
-	if err != nil {
+	if err != nil || aggregate(en) {
 		return err
 	}
 	back, err := g.act.Read(t, en.Target)
@@ -173,8 +184,10 @@ func (g *engine) readAlso(en *heldEntry) []tune.Value {
 }
 
 // restoreAlso puts back what the kernel moved beside our write; a neighbour that something else set
-// meanwhile keeps that value even where our own restore made the kernel move it again.
-func (g *engine) restoreAlso(en *heldEntry, before []tune.Value) error {
+// meanwhile keeps that value even where our own restore made the kernel move it again. Where our value
+// was put back already (a guard may have died right after), the kernel has moved it a second time: it
+// cannot be compared then, and gets its original.
+func (g *engine) restoreAlso(en *heldEntry, before []tune.Value, again bool) error {
 	var errs []error
 	for i, a := range en.Also {
 		if before[i] == "" || g.holds(a.Tunable, a.Target, en) {
@@ -182,7 +195,7 @@ func (g *engine) restoreAlso(en *heldEntry, before []tune.Value) error {
 		}
 		want := a.Value
 		after, known := en.After[a.Tunable]
-		if known && before[i] != after && before[i] != a.Value {
+		if !again && known && before[i] != after && before[i] != a.Value {
 			want = before[i]
 		}
 		t := g.tunable(a.Tunable, a.How)

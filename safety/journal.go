@@ -125,13 +125,17 @@ func (j *journal) close() {
 }
 
 // compact rewrites the journal with the records of open rollouts only, all or nothing.
-func (j *journal) compact(recs []record, s *journalState) error {
+func (j *journal) compact(s *journalState) error {
 	if j.usable() != nil || j.size < compactAbove {
 		return nil
 	}
+	data, err := j.disk.ReadFile(j.path)
+	if err != nil {
+		return storageError(j.path, err)
+	}
 	var lines []byte
 	seq := j.seq
-	for _, r := range recs {
+	for _, r := range scanJournal(data).records {
 		if ro := s.rollouts[r.Rollout]; ro == nil || ro.Closed {
 			continue
 		}

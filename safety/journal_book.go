@@ -47,7 +47,7 @@ func (b *book) record(_ context.Context, sync bool, recs ...record) error {
 	mainErr := b.main.append(sync, recs...)
 	var copyErr error
 	for _, r := range recs {
-		if mainErr != nil && r.Kind == kindIntent {
+		if mainErr != nil && !r.Kind.afterwards() {
 			continue
 		}
 		if mainErr == nil && r.Kind == kindClosed {

@@ -41,6 +41,16 @@ func (k recordKind) known() bool {
 	return false
 }
 
+// afterwards reports whether a record tells of what has been undone already, so that it is true however
+// few of its places could be written.
+func (k recordKind) afterwards() bool {
+	switch k {
+	case kindReverted, kindRestored, kindYielded, kindGone, kindRebased, kindUnpersisted, kindClosed:
+		return true
+	}
+	return false
+}
+
 // record is one line of the journal.
 type record struct {
 	Seq      uint64        `json:"seq"`

@@ -21,6 +21,9 @@ const protocolVersion = 1
 // maxFrame bounds a frame in both directions.
 const maxFrame = 1 << 20
 
+// maxNote bounds the free text that goes with a request into the journal.
+const maxNote = 16 << 10
+
 type verb string
 
 const (
@@ -146,7 +149,7 @@ func (q wireRequest) check() error {
 	case len(q.Changes) > maxBundle:
 		return &tune.Error{Op: "apply", Subject: q.Rollout, Err: fmt.Errorf("%w: %d changes", tune.ErrUsage, len(q.Changes)),
 			Hint: fmt.Sprintf("try at most %d tunables together", maxBundle)}
-	case !takesActor && q.Actor != "", len(q.Actor) > 200:
+	case !takesActor && q.Actor != "", len(q.Actor) > maxNote:
 		return fmt.Errorf("%w: actor with %s: %w", errProtocol, q.Verb, tune.ErrUsage)
 	case (q.Verb == verbHello) != (q.Version != 0):
 		return fmt.Errorf("%w: version with %s: %w", errProtocol, q.Verb, tune.ErrUsage)
