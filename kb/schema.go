@@ -112,6 +112,9 @@ func (s *shape) problem(d *document, path []string, missing, what string) Proble
 	if field == "" {
 		field = fieldName(path)
 	}
+	if field == "" {
+		field = "yaml"
+	}
 	return Problem{File: d.name, Line: line, Field: field, Entry: entryName(d.root, path), What: what}
 }
 
