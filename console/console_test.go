@@ -433,6 +433,31 @@ func TestALongTrialOutlivesTheBodyDeadline(t *testing.T) {
 	}
 }
 
+func TestASlowBodyIsGivenUp(t *testing.T) {
+	t.Parallel()
+	r := newRoom()
+	c := newConsole(t, r)
+	c.bodyTime = 100 * time.Millisecond
+	_, _, socket := serve(t, c)
+	conn, err := DialUnix(t.Context(), socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(conn, "POST /apply HTTP/1.1\r\nHost: serve\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"id\":")
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != 400 || len(r.applied) != 0 {
+		t.Errorf("status %d", res.StatusCode)
+	}
+}
+
 func TestSlowListenersAreDropped(t *testing.T) {
 	t.Parallel()
 	h := NewHub()

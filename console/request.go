@@ -16,8 +16,8 @@ const (
 	bodyTime  = 10 * time.Second
 )
 
-// read decodes a body strictly: JSON, below 1 MiB, one value, no field the contract does not have. Its
-// deadline is set here because a whole-request timeout would also end the context of a long trial.
+// read decodes a body strictly: JSON, below 1 MiB, one value, no field the contract does not have. The
+// deadline is the body's alone: net/http lifts it when the body has ended, and a trial may take long.
 func (c *Console) read(ctx echo.Context, into any) error {
 	req := ctx.Request()
 	if kind, _, err := mime.ParseMediaType(req.Header.Get("Content-Type")); err != nil || kind != "application/json" {
@@ -47,9 +47,6 @@ func (c *Console) read(ctx echo.Context, into any) error {
 		return refuse(http.StatusBadRequest, "send a JSON object; see openapi.yaml", "the body is empty")
 	case err != nil:
 		return refuse(http.StatusBadRequest, "see openapi.yaml", "read body: %v", err)
-	}
-	if err := conn.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return err
 	}
 	return nil
 }
