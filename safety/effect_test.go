@@ -94,3 +94,17 @@ func TestAssessTogether(t *testing.T) {
 		t.Error("a signal without a value was compared")
 	}
 }
+
+// Two treated slots, one three times and one fifty times as bad: too uneven for an interval, and plain.
+func TestUnevenHarmIsHarm(t *testing.T) {
+	t.Parallel()
+	u := []tune.MeterSample{sample(10, 100, 0), sample(11, 100, 0), sample(9, 100, 0)}
+	a := assess(LogT{}, metricsOf(tune.Measure{}), 0.1, []tune.MeterSample{sample(30, 100, 0), sample(500, 100, 0)}, u)
+	if _, worse := a.worse(actLevel); !worse {
+		t.Error("not called worse")
+	}
+	a = assess(LogT{}, metricsOf(tune.Measure{}), 0.1, []tune.MeterSample{sample(500, 100, 0)}, u)
+	if _, worse := a.worse(actLevel); worse {
+		t.Error("one slot was enough")
+	}
+}

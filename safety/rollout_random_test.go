@@ -53,6 +53,9 @@ func TestAnyStoryEndsCommittedOrRestored(t *testing.T) {
 					if trial.Treated() != (standing != "") {
 						rt.Fatalf("slot treated %v, machine %q", trial.Treated(), standing)
 					}
+					if want := string(trial.plan().Changes[0].Proposed); standing != "" && standing != want {
+						rt.Fatalf("stage %d measures %q, its dose is %q", len(trial.Stages), standing, want)
+					}
 				}
 				if e.Do == DoCommit || e.Do == DoRollback {
 					pending = append(pending, Observation{Kind: rapid.SampledFrom([]Kind{KindDone, KindDone, KindDone, KindFault}).Draw(rt, "answer")})

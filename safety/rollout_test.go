@@ -145,7 +145,7 @@ func TestRolloutEnds(t *testing.T) {
 		{"finer latency but clients lost", policy(), good, sample(5, 100, 0.2), tune.RolledBack, tune.ReasonWorse, metricErrors},
 		{"finer latency but half the throughput", policy(), good, sample(5, 50, 0), tune.RolledBack, tune.ReasonWorse, metricThroughput},
 		{"nothing gets through", policy(), good, sample(0, 0, 1), tune.RolledBack, tune.ReasonWorse, metricThroughput},
-		{"limit broken by treatment alone", limits(policy()), good, sample(40, 100, 0), tune.RolledBack, tune.ReasonLimit, ""},
+		{"limit broken by treatment alone", limits(policy()), sample(30, 100, 0), sample(40, 100, 0), tune.RolledBack, tune.ReasonLimit, ""},
 		{"limit broken before and not worse", limits(policy()), sample(50, 100, 0), sample(40, 100, 0), tune.Committed, tune.ReasonBetter, metricP95},
 		{"clients saved at the price of the p95 of the few", policy(), sample(2, 70, 0.3), sample(3, 100, 0), tune.Committed, tune.ReasonBetter, metricErrors},
 		{"nor is the p95 of the few a limit kept", limits(policy()), sample(30, 70, 0.3), sample(40, 100, 0), tune.Committed, tune.ReasonBetter, ""},
@@ -216,6 +216,37 @@ func TestTwiceAsBadIsUndoneInTwoTreatedSlots(t *testing.T) {
 		if len(s.trial.Stages) > 1 && stage > 5*time.Second {
 			t.Errorf("stage time %s: reached stage %d", stage, len(s.trial.Stages))
 		}
+	}
+}
+
+// Doses follow one another without a return between them.
+func TestDoseRisesStageByStage(t *testing.T) {
+	t.Parallel()
+	changes := someone()
+	changes[0].TakesEffect, changes[0].Current, changes[0].Proposed = tune.NewSockets, "16", "65536"
+	plan, err := NewPlan(PlanRequest{Changes: changes, Steps: []float64{5, 25, 50, 100}, StageTime: 6 * time.Second},
+		book1(&tune.Tunable{Name: "vm.swappiness", Kind: tune.KindInteger}), rand.New(rand.NewPCG(5, 6)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newStory(t, plan, policy())
+	if s.slots[0] || plan.Slot() > 2*time.Second {
+		t.Fatal("no baseline, or the first treated slot begins too late")
+	}
+	var doses []string
+	s.playWith(func(on bool) *tune.MeterSample {
+		v := sample(10, 100, 0)
+		if on {
+			v = sample(7, 100, 0)
+			if len(doses) == 0 || doses[len(doses)-1] != s.dose {
+				doses = append(doses, s.dose)
+			}
+		}
+		return &v
+	})
+	s.want(tune.Committed, tune.ReasonBetter)
+	if got := strings.Join(doses, " "); got != "24 128 1024 65536" {
+		t.Errorf("doses %s", got)
 	}
 }
 

@@ -219,6 +219,9 @@ func TestRunnerEndsEarly(t *testing.T) {
 				if !errors.Is(err, tc.err) || (err != nil) != (tc.err != nil) {
 					t.Fatalf("error %v, want %v", err, tc.err)
 				}
+				if errors.Is(err, tune.ErrUnknown) {
+					t.Errorf("putting back what was never written is an error: %v", err)
+				}
 				r.want(t, out, tc.state, tc.reason, "60")
 				if !strings.Contains(out.Detail, tc.detail) {
 					t.Errorf("detail %q, want %q", out.Detail, tc.detail)
