@@ -64,7 +64,7 @@ func FuzzTables(f *testing.F) {
 }
 
 func FuzzProcess(f *testing.F) {
-	seed(f, "proc/901/stat", "proc/900/status", "proc/900/io", "proc/900/limits", "proc/900/cgroup", "proc/900/smaps_rollup")
+	seed(f, "proc/901/stat", "proc/900/status", "proc/900/io", "proc/900/limits", "proc/900/cgroup", "proc/900/smaps_rollup", "proc/net/sockstat")
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var s procStat
 		if err := parseProcStat(b, &s); err == nil {
@@ -75,6 +75,8 @@ func FuzzProcess(f *testing.F) {
 		sane(t, parseFDLimit(b))
 		_, _, _ = parseSmapsRollup(b)
 		_ = parseProcCgroup(b)
+		used, _, _ := parseTCPInUse(b, "TCP:")
+		sane(t, used)
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -33,6 +34,7 @@ type process struct {
 	fdLimit   float64
 	limitAt   time.Time
 	usageAt   time.Time
+	denied    bool // its I/O is not ours to see
 }
 
 type processesCollector struct {
@@ -116,7 +118,20 @@ func (c *processesCollector) Collect(ctx context.Context, f *frame) error {
 		c.memory(e, t, p, rank, maxMaps)
 	}
 	c.shown = fresh
+	c.sayDenied(f)
 	return nil
+}
+
+func (c *processesCollector) sayDenied(f *frame) {
+	denied := 0
+	for _, p := range c.shown {
+		if p.denied {
+			denied++
+		}
+	}
+	if denied > 0 {
+		f.miss(c.Name(), fmt.Sprintf("I/O, descriptors and memory of %d of %d processes are not permitted to be read", denied, len(c.shown)))
+	}
 }
 
 // choose gives the busiest and the largest processes, ordered by pid, and the large ones by size.
@@ -181,7 +196,9 @@ func (c *processesCollector) usage(e *entry, p *process) {
 			e.counter("process.invol_switches", s.involuntary)
 		}
 	}
-	if b, err := c.files.once(dir + "/io"); err == nil {
+	b, err := c.files.once(dir + "/io")
+	p.denied = errors.Is(err, tune.ErrNotPermitted)
+	if err == nil {
 		if read, written, err := parseProcIO(b); err == nil {
 			e.counter("process.read_bytes", read)
 			e.counter("process.write_bytes", written)

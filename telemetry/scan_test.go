@@ -127,3 +127,17 @@ func TestKthreadGroup(t *testing.T) {
 		}
 	}
 }
+
+func TestParseTCPInUse(t *testing.T) {
+	t.Parallel()
+	text := []byte("sockets: used 9\nTCP: inuse 4 orphan 0 tw 7 alloc 5 mem 1\nUDP: inuse 1 mem 0\n")
+	used, waiting, ok := parseTCPInUse(text, "TCP:")
+	if !ok || used != 4 || waiting != 7 {
+		t.Errorf("got %v %v %v", used, waiting, ok)
+	}
+	for _, bad := range []string{"", "UDP: inuse 1\n", "TCP: inuse x\n", "TCP: orphan 1\n", "TCP: inuse"} {
+		if _, _, ok := parseTCPInUse([]byte(bad), "TCP:"); ok {
+			t.Errorf("%q gave a number", bad)
+		}
+	}
+}
