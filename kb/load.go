@@ -54,6 +54,10 @@ func load(sources []source) (*Catalogue, error) {
 	if err != nil {
 		return nil, err
 	}
+	return loadWith(env, sh, sources)
+}
+
+func loadWith(env *expr.Env, sh *shape, sources []source) (*Catalogue, error) {
 	l := &loader{env: env, shape: sh, known: map[string]*tune.Tunable{}, where: map[string]tune.Pos{}}
 	for _, s := range sources {
 		l.read(s)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"semantos/internal/expr"
 	"semantos/internal/tune"
 )
 
@@ -288,8 +289,16 @@ func FuzzLoad(f *testing.F) {
 	f.Add([]byte("invariants:\n- {name: a, over: [b], holds: cur(\"b\") > 1, says: long enough a text, source: abc}\n"))
 	f.Add([]byte("edges:\n- {from: a, to: b}\n"))
 	f.Add([]byte("domain: [&a [*a]]\n? {}\n: x\n"))
+	env, err := expr.New()
+	if err != nil {
+		f.Fatal(err)
+	}
+	sh, err := newShape(tunableSchema)
+	if err != nil {
+		f.Fatal(err)
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := load([]source{{name: "fuzz.yaml", data: data}})
+		c, err := loadWith(env, sh, []source{{name: "fuzz.yaml", data: data}})
 		if err != nil {
 			return
 		}
