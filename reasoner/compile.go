@@ -4,17 +4,49 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"semantos/internal/expr"
 	"semantos/internal/tune"
 )
 
+// formula is a constant or a compiled expression. Most values are constants, and not compiling those
+// keeps the start of every command short.
+type formula struct {
+	*expr.Program
+	constant float64
+}
+
+// Number evaluates to a number.
+func (f formula) Number(v expr.Vars) (float64, error) {
+	if f.Program == nil {
+		return f.constant, nil
+	}
+	return f.Program.Number(v)
+}
+
+// Values evaluates to the elements of a value.
+func (f formula) Values(v expr.Vars) ([]string, error) {
+	if f.Program == nil {
+		return []string{tune.FormatNumber(f.constant)}, nil
+	}
+	return f.Program.Values(v)
+}
+
+// Refs lists what the formula reads; a constant reads nothing.
+func (f formula) Refs() []expr.Ref {
+	if f.Program == nil {
+		return nil
+	}
+	return f.Program.Refs()
+}
+
 // rule is a compiled tune.Rule.
 type rule struct {
 	*tune.Rule
 	when     *expr.Program
-	severity *expr.Program
+	severity formula
 	says     sentence
 	reliefs  []relief
 	hostKeys []string          // constant keys of s in any of its expressions
@@ -33,12 +65,13 @@ type change struct {
 	*tune.ReliefChange
 	tunable *tune.Tunable
 	when    *expr.Program
-	value   *expr.Program
+	value   formula
 }
 
 // compiler compiles one rule and collects everything wrong with it.
 type compiler struct {
 	env      *expr.Env
+	cache    map[source]*expr.Program
 	r        *Reasoner
 	src      *tune.Rule
 	keys     []string
@@ -52,7 +85,7 @@ func (c *compiler) fail(field string, err error) {
 func (c *compiler) rule() *rule {
 	out := &rule{Rule: c.src}
 	out.when = c.program("when", c.src.When, expr.Bool)
-	out.severity = c.program("severity", c.src.Severity, expr.Number)
+	out.severity = c.formula("severity", c.src.Severity, expr.Number)
 	out.says = c.sentence("says", c.src.Says)
 	for _, name := range c.src.Show {
 		c.checkSignal("show", name)
@@ -107,7 +140,7 @@ func (c *compiler) relief(field string, src *tune.Relief) relief {
 		at := fmt.Sprintf("%s.changes[%d]", field, i)
 		ch := change{ReliefChange: &src.Changes[i]}
 		ch.tunable = c.tunable(at+".tunable", ch.Tunable)
-		ch.value = c.program(at+".value", ch.Value, expr.Value)
+		ch.value = c.formula(at+".value", ch.Value, expr.Value)
 		if ch.When != "" {
 			ch.when = c.program(at+".when", ch.When, expr.Bool)
 		}
@@ -119,14 +152,44 @@ func (c *compiler) relief(field string, src *tune.Relief) relief {
 	return out
 }
 
+// source is an expression and what it must yield: rules share many.
+type source struct {
+	text string
+	want expr.Kind
+}
+
+func (c *compiler) compile(src string, want expr.Kind) (*expr.Program, error) {
+	key := source{src, want}
+	if p := c.cache[key]; p != nil {
+		return p, nil
+	}
+	p, err := c.env.Compile(src, want)
+	if err == nil {
+		c.cache[key] = p
+	}
+	return p, err
+}
+
+func (c *compiler) formula(field, src string, want expr.Kind) formula {
+	if n, err := strconv.ParseFloat(src, 64); err == nil {
+		return formula{constant: n}
+	}
+	return formula{Program: c.program(field, src, want)}
+}
+
 // program compiles src and checks what it refers to.
 func (c *compiler) program(field, src string, want expr.Kind) *expr.Program {
-	p, err := c.env.Compile(src, want)
+	p, err := c.compile(src, want)
 	if err != nil {
 		c.fail(field, err)
 		return nil
 	}
-	for _, ref := range p.Refs() {
+	c.checkRefs(field, p.Refs())
+	return p
+}
+
+func (c *compiler) checkRefs(field string, refs []expr.Ref) {
+	for _, ref := range refs {
 		switch ref.Var {
 		case "s", "has_s":
 			c.keys = append(c.keys, ref.Key)
@@ -137,7 +200,6 @@ func (c *compiler) program(field, src string, want expr.Kind) *expr.Program {
 			c.tunable(field, ref.Key)
 		}
 	}
-	return p
 }
 
 // tunable finds a catalogued tunable that the rule's entity leads to.

@@ -140,25 +140,21 @@ func scopeOfKind(kind string) tune.Scope {
 // is named only when nothing else is missing.
 func (s *session) missing(c *rule, v expr.Vars) string {
 	guarded, fallback := map[string]bool{}, ""
-	programs := []*expr.Program{c.when, c.severity}
-	for _, p := range programs {
-		for _, ref := range p.Refs() {
-			if ref.Var == "has_s" || ref.Var == "has_e" {
-				guarded[ref.Key] = true
-			}
+	refs := append(slices.Clone(c.when.Refs()), c.severity.Refs()...)
+	for _, ref := range refs {
+		if ref.Var == "has_s" || ref.Var == "has_e" {
+			guarded[ref.Key] = true
 		}
 	}
-	for _, p := range programs {
-		for _, ref := range p.Refs() {
-			if s.present(ref, v) {
-				continue
-			}
-			if !guarded[ref.Key] {
-				return ref.Key
-			}
-			if fallback == "" {
-				fallback = ref.Key
-			}
+	for _, ref := range refs {
+		if s.present(ref, v) {
+			continue
+		}
+		if !guarded[ref.Key] {
+			return ref.Key
+		}
+		if fallback == "" {
+			fallback = ref.Key
 		}
 	}
 	return fallback

@@ -72,8 +72,9 @@ func New(rules []tune.Rule, cat Catalogue, opts ...Option) (*Reasoner, error) {
 		r.tunable[t.Name] = t
 	}
 	var problems []error
+	cache := map[source]*expr.Program{}
 	for i := range rules {
-		c := &compiler{env: env, r: r, src: &rules[i]}
+		c := &compiler{env: env, cache: cache, r: r, src: &rules[i]}
 		compiled := c.rule()
 		if problems = append(problems, c.problems...); len(c.problems) > 0 {
 			continue

@@ -3,10 +3,12 @@ package reasoner
 import (
 	"fmt"
 	"math"
+	"regexp"
 	"strconv"
 	"strings"
 
 	"semantos/internal/expr"
+	"semantos/internal/tune"
 )
 
 // sentence is a text with placeholders: {label.comm}, {s.name}, {e.name|unit}, or {expression|unit}.
@@ -16,10 +18,41 @@ type sentence []part
 type part struct {
 	fixed string
 	label string
+	plain *expr.Ref // the expression is this signal or current value alone
 	prog  *expr.Program
 	word  bool // the expression yields text
 	unit  string
 }
+
+// number evaluates the expression; a plain one is looked up without the expression engine.
+func (p part) number(v expr.Vars) (float64, error) {
+	if p.plain == nil {
+		return p.prog.Number(v)
+	}
+	from := v.S
+	switch p.plain.Var {
+	case "e":
+		from = v.E
+	case "cur":
+		value, err := v.Current(p.plain.Key)
+		if err != nil {
+			return 0, err
+		}
+		n, err := value.Numbers()
+		if err != nil || len(n) == 0 {
+			return 0, fmt.Errorf("value of %s: %w", p.plain.Key, tune.ErrNoData)
+		}
+		return n[0], nil
+	}
+	n, ok := from[p.plain.Key]
+	if !ok {
+		return 0, fmt.Errorf("signal %s: %w", p.plain.Key, tune.ErrNoData)
+	}
+	return n, nil
+}
+
+// plainExpression is s["name"], e["name"] or cur("name") and nothing else.
+var plainExpression = regexp.MustCompile(`^(?:([se])\["([^"]+)"\]|(cur)\("([^"]+)"\))$`)
 
 // sentence compiles the placeholders of a text.
 func (c *compiler) sentence(field, src string) sentence {
@@ -73,7 +106,12 @@ func (c *compiler) placeholder(field, inside string) part {
 			body = fmt.Sprintf("%s[%q]", v, name)
 		}
 	}
-	if _, err := c.env.Compile(body, expr.Number); err == nil {
+	if m := plainExpression.FindStringSubmatch(body); m != nil {
+		ref := expr.Ref{Var: m[1] + m[3], Key: m[2] + m[4]}
+		c.checkRefs(field, []expr.Ref{ref})
+		return part{plain: &ref, unit: unit}
+	}
+	if _, err := c.compile(body, expr.Number); err == nil {
 		return part{prog: c.program(field, body, expr.Number), unit: unit}
 	}
 	return part{prog: c.program(field, body, expr.Value), word: true}
@@ -84,7 +122,7 @@ func (s sentence) text(v expr.Vars) string {
 	var b strings.Builder
 	for _, p := range s {
 		switch {
-		case p.prog == nil && p.label == "":
+		case p.prog == nil && p.plain == nil && p.label == "":
 			b.WriteString(p.fixed)
 		case p.label != "":
 			b.WriteString(orUnknown(v.Label[p.label]))
@@ -95,7 +133,7 @@ func (s sentence) text(v expr.Vars) string {
 			}
 			b.WriteString(orUnknown(strings.Join(words, " ")))
 		default:
-			n, err := p.prog.Number(v)
+			n, err := p.number(v)
 			if err != nil {
 				b.WriteString("unknown")
 				continue
