@@ -62,20 +62,25 @@ func TestAnyStoryEndsCommittedOrRestored(t *testing.T) {
 				}
 			}
 		}
-		final := string(plan.Stages[len(plan.Stages)-1].Changes[0].Proposed)
-		switch {
-		case trial.State == tune.Committed && standing != final:
-			rt.Fatalf("committed with %q on the machine", standing)
-		case trial.State == tune.RolledBack && standing != "":
-			rt.Fatalf("rolled back with %q on the machine", standing)
-		case trial.State != tune.Committed && trial.State != tune.RolledBack:
-			rt.Fatalf("ended %s", trial.State)
-		case trial.State == tune.Committed && p.Measured && (trial.Effect == nil || trial.Effect.Low > 1 && trial.Effect.Better == betterLower && !p.Set):
-			rt.Fatalf("kept with effect %+v", trial.Effect)
-		case trial.State == tune.Committed && !p.Measured && !p.Yes:
-			rt.Fatal("kept unmeasured without --yes")
-		}
+		checkEnd(rt, trial, standing)
 	})
+}
+
+func checkEnd(rt *rapid.T, trial Trial, standing string) {
+	p, plan := trial.Policy, trial.Plan
+	final := string(plan.Stages[len(plan.Stages)-1].Changes[0].Proposed)
+	switch {
+	case trial.State == tune.Committed && standing != final:
+		rt.Fatalf("committed with %q on the machine", standing)
+	case trial.State == tune.RolledBack && standing != "":
+		rt.Fatalf("rolled back with %q on the machine", standing)
+	case trial.State != tune.Committed && trial.State != tune.RolledBack:
+		rt.Fatalf("ended %s", trial.State)
+	case trial.State == tune.Committed && p.Measured && (trial.Effect == nil || trial.Effect.Low > 1 && trial.Effect.Better == betterLower && !p.Set):
+		rt.Fatalf("kept with effect %+v", trial.Effect)
+	case trial.State == tune.Committed && !p.Measured && !p.Yes:
+		rt.Fatal("kept unmeasured without --yes")
+	}
 }
 
 func checkStages(rt *rapid.T, trial Trial, before int) {

@@ -19,6 +19,8 @@ type Writer interface {
 	Rollback(ctx context.Context, rollout, actor string) ([]Restored, error)
 }
 
+var _ Writer = (*Client)(nil)
+
 // Meter measures the workload for d. It fails rather than guess: a failed sample is missing data.
 // Fresh says that each sample makes new sockets and opens its own files.
 type Meter interface {
