@@ -4,6 +4,7 @@ import (
 	"embed"
 	"fmt"
 	"sort"
+	"sync"
 
 	"gopkg.in/yaml.v3"
 
@@ -58,9 +59,9 @@ func load(sources []source) (*Catalogue, error) {
 }
 
 func loadWith(env *expr.Env, sh *shape, sources []source) (*Catalogue, error) {
-	l := &loader{env: env, shape: sh, known: map[string]*tune.Tunable{}, where: map[string]tune.Pos{}}
-	for _, s := range sources {
-		l.read(s)
+	l := &loader{env: env, known: map[string]*tune.Tunable{}, where: map[string]tune.Pos{}}
+	for i, p := range parseAll(sh, sources) {
+		l.read(p, sources[i].embedded)
 	}
 	l.build()
 	if err := l.problems.failed("load catalogue"); err != nil {
@@ -72,7 +73,6 @@ func loadWith(env *expr.Env, sh *shape, sources []source) (*Catalogue, error) {
 // loader gathers every file before it judges references, so that files may name each other's entries.
 type loader struct {
 	env        *expr.Env
-	shape      *shape
 	entries    []*entry
 	narrowings []*entry
 	invariants []invariant
@@ -83,16 +83,38 @@ type loader struct {
 	problems   Problems
 }
 
-func (l *loader) read(s source) {
-	d, problems := parseDocument(s)
-	if len(problems) > 0 {
-		l.problems = append(l.problems, problems...)
+// parsed is a file before its entries are judged: a document, or what kept it from being one.
+type parsed struct {
+	doc      *document
+	problems Problems
+}
+
+// parseAll reads the files side by side: parsing and the schema are most of a command's start.
+func parseAll(sh *shape, sources []source) []parsed {
+	out := make([]parsed, len(sources))
+	var wg sync.WaitGroup
+	for i, s := range sources {
+		wg.Go(func() {
+			d, problems := parseDocument(s)
+			if len(problems) == 0 {
+				problems = sh.check(d)
+			}
+			out[i] = parsed{doc: d, problems: problems}
+		})
+	}
+	wg.Wait()
+	return out
+}
+
+func (l *loader) read(p parsed, embedded bool) {
+	l.problems = append(l.problems, p.problems...)
+	d := p.doc
+	if d == nil {
 		return
 	}
 	broken := map[string]bool{}
-	for _, p := range l.shape.check(d) {
-		broken[p.Entry] = true
-		l.problems = append(l.problems, p)
+	for _, q := range p.problems {
+		broken[q.Entry] = true
 	}
 	domain := scalar(d.root, "domain")
 	if _, list := child(d.root, "tunables"); list != nil && domain == "" && hasEntries(list) {
@@ -104,7 +126,7 @@ func (l *loader) read(s source) {
 			l.known[name] = nil
 			continue
 		}
-		l.take(decodeEntry(d, n, domain), s.embedded)
+		l.take(decodeEntry(d, n, domain), embedded)
 	}
 	l.readInvariants(d, broken)
 	l.readEdges(d, broken)

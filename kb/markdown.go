@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"semantos/internal/tune"
@@ -55,7 +56,7 @@ func row(t *tune.Tunable) string {
 	}
 	risk := string(t.Risk)
 	return fmt.Sprintf("| `%s` | %s | %s | %s | %s | %s | %s | %s (%s) |", t.Name, t.Scope,
-		codes(t.Default), codes(hardText(t)), codes(safeText(t)), t.TakesEffect, risk, cell(says), cell(t.Source))
+		codes(plainWords(t.Default)), codes(hardText(t)), codes(safeText(t)), t.TakesEffect, risk, cell(says), cell(t.Source))
 }
 
 // hardText lists what the tunable takes: words, or one interval per element, with the sentinels.
@@ -67,6 +68,18 @@ func hardText(t *tune.Tunable) []string {
 	}
 	for _, s := range t.Specials {
 		out = append(out, s.Value+" = "+s.Meaning)
+	}
+	return out
+}
+
+// plainWords takes the quotes from defaults that are one word.
+func plainWords(list []string) []string {
+	out := make([]string, len(list))
+	for i, s := range list {
+		out[i] = s
+		if word, err := strconv.Unquote(s); err == nil {
+			out[i] = word
+		}
 	}
 	return out
 }
