@@ -162,8 +162,8 @@ func covers(a, b tune.Recommendation) bool {
 }
 
 func note(kept *tune.Recommendation, folded tune.Recommendation) {
-	if folded.Provenance.Symptom == kept.Provenance.Symptom {
-		return
+	if folded.Provenance.Symptom == kept.Provenance.Symptom || folded.Provenance.Measure.Signal == kept.Provenance.Measure.Signal {
+		return // the same trouble seen twice
 	}
 	also := "It also relieves " + strings.ReplaceAll(folded.Provenance.Symptom, "_", " ") + "."
 	if !strings.Contains(kept.Rationale, also) {
