@@ -32,6 +32,7 @@ type Client struct {
 	cmd   *exec.Cmd
 	pid   int
 	notes []string
+	weak  []string
 
 	write   sync.Mutex
 	mu      sync.Mutex
@@ -61,7 +62,7 @@ func Start(ctx context.Context, cfg StartConfig) (*Client, error) {
 		_ = c.conn.Close() // the guard ends with its socket
 		return nil, fmt.Errorf("start guard: %w", err)
 	}
-	c.pid, c.notes = r.Pid, r.Notes
+	c.pid, c.notes, c.weak = r.Pid, r.Notes, r.Weak
 	renew := cfg.Lease
 	if renew <= 0 {
 		renew = DefaultLease / 5
@@ -94,10 +95,6 @@ func spawn(cfg StartConfig) (*Client, error) {
 	}
 	cmd := exec.Command(cfg.Exe, cfg.Args...)
 	cmd.Env, cmd.Stderr, cmd.ExtraFiles = cfg.Env, cfg.Stderr, []*os.File{theirs}
-	cmd.Dir = "/"
-	if dir, err := os.Getwd(); err == nil {
-		cmd.Dir = dir // relative folders among the arguments mean what they meant to the parent
-	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("start guard: %w", err), conn.Close())
@@ -109,8 +106,12 @@ func spawn(cfg StartConfig) (*Client, error) {
 // Pid is the guard's process id.
 func (c *Client) Pid() int { return c.pid }
 
-// Notes says what the guard found when it started: what it recovered, what it could not secure.
+// Notes says what the guard found when it started: what it restored, what is wrong with the journal.
 func (c *Client) Notes() []string { return c.notes }
+
+// Weaknesses says how this host keeps the guard from protecting itself (memory, the OOM killer): for
+// doctor, not for every command.
+func (c *Client) Weaknesses() []string { return c.weak }
 
 // Done is closed when the guard is gone. The caller must then stop acting: nobody guards any more.
 func (c *Client) Done() <-chan struct{} { return c.done }
@@ -158,7 +159,7 @@ func (c *Client) Managed(ctx context.Context) ([]tune.Managed, error) {
 
 // Close ends the guard, which restores what is uncommitted, and waits until it is gone.
 func (c *Client) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), flushTime+5*time.Second)
 	defer cancel()
 	_, err := c.call(ctx, wireRequest{Verb: verbBye})
 	c.once.Do(func() { close(c.closing) })

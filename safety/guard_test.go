@@ -411,3 +411,48 @@ func TestPersistRefusesWhatABootForgets(t *testing.T) {
 		}
 	}
 }
+
+// TestPersistDiesAtEveryEffect: a file of a persist that did not end is not left behind, one that did
+// is, and rollback leaves none.
+func TestPersistDiesAtEveryEffect(t *testing.T) {
+	t.Parallel()
+	for effects := 0; ; effects++ {
+		b := newBench(t)
+		b.apply(t, "r1", "q.plain=50", "q.round=8192")
+		if err := b.guard.commit(t.Context(), "r1"); err != nil {
+			t.Fatal(err)
+		}
+		answered := false
+		died := b.mayDie(effects, func() {
+			if _, err := b.guard.persist(t.Context(), "r1"); err != nil {
+				t.Fatal(err)
+			}
+			answered = true
+		})
+		b.start()
+		count := func() (n int) {
+			for path := range b.disk.files {
+				if strings.HasPrefix(path, "/etc/") {
+					n++
+				}
+			}
+			return n
+		}
+		b.expect(t, map[string]string{"q.plain@host": "50", "q.round@host": "8192"})
+		m := b.guard.state.managed(b.boot, true)
+		persisted := len(m) == 2 && m[0].State == "persisted"
+		if n := count(); persisted != (n == 2) || !persisted && n != 0 || answered && !persisted {
+			t.Fatalf("died at effect %d: %d files, %+v", effects, n, m)
+		}
+		if _, err := b.guard.rollback("r1", ""); err != nil {
+			t.Fatal(err)
+		}
+		b.untouched(t)
+		if n := count(); n != 0 {
+			t.Fatalf("died at effect %d: %d files stay after rollback", effects, n)
+		}
+		if !died {
+			return
+		}
+	}
+}

@@ -53,6 +53,7 @@ type wireReply struct {
 	Version  int            `json:"version,omitempty"`
 	Pid      int            `json:"pid,omitempty"`
 	Notes    []string       `json:"notes,omitempty"`
+	Weak     []string       `json:"weak,omitempty"`
 	Applied  []Applied      `json:"applied,omitempty"`
 	Restored []Restored     `json:"restored,omitempty"`
 	Managed  []tune.Managed `json:"managed,omitempty"`
