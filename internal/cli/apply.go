@@ -96,6 +96,10 @@ func (a *app) apply(ctx context.Context, args []string, f applyFlags) error {
 	if err != nil {
 		return err
 	}
+	// A damaged journal stops new changes: better before the first stage than in it.
+	if _, err := a.inspect(); err != nil {
+		return err
+	}
 	// What stood as current may be what a killed semantos left; the guard has restored it by now.
 	if err := r.fresh(rec); err != nil {
 		return err

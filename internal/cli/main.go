@@ -26,6 +26,7 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 
 // run is Main without the process: what tests call.
 func run(ctx context.Context, a *app) int {
+	a.stderr = shared(a.stderr)
 	root := a.rootCommand()
 	root.SetArgs(a.args)
 	root.SetIn(a.stdin)
