@@ -99,8 +99,9 @@ func (c *compiler) rule() *rule {
 	return out
 }
 
-// threshold finds comparisons of a signal in a condition: above a limit it harms, below one it lacks.
-var threshold = regexp.MustCompile(`[se]\["([^"]+)"\](?: \* [0-9]+)? *([<>])`)
+// threshold finds comparisons of a signal with a number in a condition: above it the signal harms,
+// below it it lacks. A comparison with a tunable says where a limit is met, not what is better.
+var threshold = regexp.MustCompile(`[se]\["([^"]+)"\] *([<>])=? *[0-9.]+ *(?:[&|)]|$)`)
 
 // directions infers what is better for the signals a symptom shows. A signal compared both ways says
 // nothing; the measure's own direction stands above all.
