@@ -110,7 +110,8 @@ func decodeRule(n *yaml.Node, file string) tune.Rule {
 // decodeMeasure: a measure is a signal of the rule's own entity unless "of" names another kind.
 func decodeMeasure(rule *yaml.Node, kind string) tune.Measure {
 	_, n := child(rule, "measure")
-	m := tune.Measure{Signal: scalar(n, "signal"), Kind: kind, Better: scalar(n, "better"), Floor: number(n, "floor")}
+	m := tune.Measure{Signal: scalar(n, "signal"), Kind: kind, Better: scalar(n, "better"), Floor: number(n, "floor"),
+		LossMS: number(n, "loss_ms"), Per: scalar(n, "per")}
 	switch of := scalar(n, "of"); of {
 	case "":
 	case "host":

@@ -18,6 +18,7 @@ type metric struct {
 
 const (
 	metricP95        = "p95_ms"
+	metricCost       = "cost_ms"
 	metricThroughput = "throughput"
 	metricErrors     = "error_rate"
 
@@ -31,7 +32,8 @@ const (
 
 // metricsOf says what is compared. A meter outside the kernel is judged by three numbers together,
 // because losing clients can make the latency of the rest look fine; a meter of one value by that.
-func metricsOf(m tune.Measure) []metric {
+// Where the kernel counts what clients lost, lossMS a piece, the cost replaces the p95 of survivors.
+func metricsOf(m tune.Measure, lossMS float64) []metric {
 	if m.Signal != "" {
 		floor := m.Floor
 		return []metric{{
@@ -46,11 +48,15 @@ func metricsOf(m tune.Measure) []metric {
 		}}
 	}
 	fixed := func(f float64) func([]float64) float64 { return func([]float64) float64 { return f } }
+	latency := metric{name: metricP95, floor: fixed(p95Floor), read: func(s tune.MeterSample) (float64, bool) {
+		// Nothing completed: there is no latency, and throughput and errors say what happened.
+		return s.P95MS, finite(s.P95MS) && (s.P95MS > 0 || s.Throughput > 0)
+	}}
+	if lossMS > 0 {
+		latency = withLoss(latency, lossMS)
+	}
 	return []metric{
-		{name: metricP95, floor: fixed(p95Floor), read: func(s tune.MeterSample) (float64, bool) {
-			// Nothing completed: there is no latency, and throughput and errors say what happened.
-			return s.P95MS, finite(s.P95MS) && (s.P95MS > 0 || s.Throughput > 0)
-		}},
+		latency,
 		{name: metricThroughput, higher: true,
 			// A hundredth of what untreated gives stands for "nothing gets through": units are the meter's own.
 			floor: func(u []float64) float64 { return max(largest(u)/100, 1e-9) },
@@ -58,6 +64,19 @@ func metricsOf(m tune.Measure) []metric {
 		{name: metricErrors, floor: fixed(errorFloor),
 			read: func(s tune.MeterSample) (float64, bool) { return s.ErrorRate, finite(s.ErrorRate) }},
 	}
+}
+
+// withLoss adds to the p95 of what finished what the lost cost their clients. An attempt that was
+// dropped before the meter's clock started is in nobody's latency, and letting it in lengthens the
+// queue of the others: by the survivors' p95 alone the cure of a short accept queue looks like harm.
+func withLoss(p95 metric, lossMS float64) metric {
+	return metric{name: metricCost, floor: p95.floor, read: func(s tune.MeterSample) (float64, bool) {
+		v, ok := p95.read(s)
+		if !ok || s.Lost == nil || !finite(*s.Lost) {
+			return 0, false
+		}
+		return v + lossMS**s.Lost, true
+	}}
 }
 
 func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) && x >= 0 }
@@ -130,7 +149,7 @@ func assess(cmp Comparer, metrics []metric, margin float64, treated, untreated [
 	if cured := a.named(metricErrors); cured != nil && lossy(untreated) {
 		if _, high := cured.bounds(actLevel); high < 0 {
 			a.findings = slices.DeleteFunc(a.findings, func(f finding) bool {
-				return f.metric.name == metricP95 && f.worseBy() > 0
+				return (f.metric.name == metricP95 || f.metric.name == metricCost) && f.worseBy() > 0
 			})
 		}
 	}
@@ -215,7 +234,7 @@ func (a assessment) better() (finding, bool) {
 		if high >= 0 || !f.cmp.Enough() {
 			continue
 		}
-		if f.metric.name == metricP95 {
+		if f.metric.name == metricP95 || f.metric.name == metricCost {
 			return f, true
 		}
 		if !found || f.worseBy()/f.cmp.SE < best.worseBy()/best.cmp.SE {

@@ -53,7 +53,7 @@ func (l Limits) broken(treated, untreated []tune.MeterSample, a assessment) (str
 }
 
 func metricNamed(name string) (metric, bool) {
-	for _, m := range metricsOf(tune.Measure{}) {
+	for _, m := range metricsOf(tune.Measure{}, 0) {
 		if m.name == name {
 			return m, true
 		}

@@ -35,6 +35,7 @@ type Policy struct {
 	Comparer Comparer
 	Measure  tune.Measure // of a meter of one value; empty for p95, throughput and errors
 	Measured bool         // there is a meter
+	LossMS   float64      // what one attempt the kernel counted as lost costs a client; 0: not counted
 	Margin   float64
 	Limits   Limits
 	Set      bool // the operator chose the change: kept when not worse

@@ -33,7 +33,7 @@ func (s Trial) assess() assessment {
 }
 
 func (s Trial) compare(treated, untreated []tune.MeterSample) assessment {
-	return assess(s.Policy.Comparer, metricsOf(s.Policy.Measure), s.Policy.Margin, treated, untreated)
+	return assess(s.Policy.Comparer, metricsOf(s.Policy.Measure, s.Policy.LossMS), s.Policy.Margin, treated, untreated)
 }
 
 // alarm is asked after every slot, in every state: a broken limit, or surely worse.

@@ -36,6 +36,20 @@ type Sensor interface {
 	Measure() tune.Measure
 }
 
+// Witness is a meter from outside that has the kernel count, over each sample, what clients lost
+// ([tune.MeterSample].Lost); LossMS is what one loss costs a client.
+type Witness interface {
+	Meter
+	LossMS() float64
+}
+
+func lossOf(m Meter) float64 {
+	if w, ok := m.(Witness); ok {
+		return w.LossMS()
+	}
+	return 0
+}
+
 // Vitals looks at what no rollout may break, whatever its meter says: an error names what broke.
 type Vitals interface {
 	Check(ctx context.Context) error
@@ -134,7 +148,7 @@ func (r *Runner) Run(ctx context.Context, req Request, progress func(Event)) (tu
 	if meter != nil {
 		out.Meter = meter.Name()
 	}
-	trial := NewTrial(plan, Policy{Comparer: r.cfg.Comparer, Measure: measure, Measured: meter != nil,
+	trial := NewTrial(plan, Policy{Comparer: r.cfg.Comparer, Measure: measure, Measured: meter != nil, LossMS: lossOf(meter),
 		Margin: req.Margin, Limits: req.Limits, Set: req.Set, Yes: req.Yes, Hold: req.Hold})
 	run := &run{Runner: r, req: req, meter: meter, trial: trial, out: out, progress: progress, note: decision.Note}
 	err = run.loop(ctx)

@@ -10,12 +10,15 @@ import (
 
 // signalMeter measures a symptom by its own kernel-side signal: each sample is a window of its own.
 type signalMeter struct {
-	sampler interface {
-		Tick(ctx context.Context) error
-		Snapshot() tune.Snapshot
-		Reset()
-	}
+	sampler windows
 	measure tune.Measure
+}
+
+// windows is a sampler of one's own.
+type windows interface {
+	Tick(ctx context.Context) error
+	Snapshot() tune.Snapshot
+	Reset()
 }
 
 // looksApart is how often a sample looks: gauges such as a queue's length move within a second.

@@ -78,6 +78,8 @@ func (t *trials) run(ctx context.Context, req trialRequest, tell func(safety.Eve
 	meter := req.meter
 	if measure := req.rec.Provenance.Measure; meter == nil && measure.Signal != "" {
 		meter = &signalMeter{sampler: t.sampler, measure: measure}
+	} else if meter != nil && measure.LossMS > 0 {
+		meter = &witnessMeter{Meter: meter, sampler: t.sampler, measure: measure}
 	}
 	runner := safety.NewRunner(safety.RunnerConfig{
 		Writer: t.guard, Dead: t.guard.Done(), Gate: t.gate, Tunables: t.rooms.cat,

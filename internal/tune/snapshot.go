@@ -93,6 +93,9 @@ type Measure struct {
 	// LossMS is what one counted event costs a client, in milliseconds (a dropped connection request
 	// waits a second for its retransmit); 0 when the signal counts no loss.
 	LossMS float64 `json:"loss_ms,omitempty"`
+	// Per is the counter of what got through, on the same entity: lost / (lost + per) is the share of
+	// attempts that were lost.
+	Per string `json:"per,omitempty"`
 }
 
 // MeterSample is one measurement of the workload from outside, over [Start, End].
@@ -107,4 +110,6 @@ type MeterSample struct {
 	Throughput float64   `json:"throughput"`
 	ErrorRate  float64   `json:"error_rate"`
 	Value      *float64  `json:"value,omitempty"`
+	// Lost is the share of attempts the kernel counted as lost meanwhile, in [0,1]; nil when nobody looked.
+	Lost *float64 `json:"lost,omitempty"`
 }
