@@ -168,6 +168,28 @@ func TestProposals(t *testing.T) {
 	}
 }
 
+// TestNarrowInterval: a range of ports that is wide enough ranks low and one that is narrow high,
+// though the numbers of both lie near the default's; the graph sees it grow although one end falls.
+func TestNarrowInterval(t *testing.T) {
+	t.Parallel()
+	pair := &tune.Tunable{Name: "ports", Kind: tune.KindVector, Of: tune.KindInteger, Arity: 2, Ordered: true}
+	s := engine(t).session(&tune.Snapshot{}, nil)
+	s.defaults["ports"] = reading{value: "32768 60999"}
+	move := func(from, to tune.Value) improvement {
+		return improvement{tunable: pair, op: opSet, Change: tune.Change{Current: from, Proposed: to}}
+	}
+	narrow, wide := move("40000 40060", "16384 60999"), move("32768 60999", "16384 60999")
+	if far := s.distance(narrow); far < 8 {
+		t.Errorf("narrow range is %v doublings off", far)
+	}
+	if far := s.distance(wide); far != 0 {
+		t.Errorf("default range is %v doublings off", far)
+	}
+	if narrow.direction() != 1 || wide.direction() != 1 {
+		t.Error("a wider range counts as lowered")
+	}
+}
+
 func TestOptionalChange(t *testing.T) {
 	t.Parallel()
 	optional := change1("high", "raise", "20")

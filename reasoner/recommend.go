@@ -171,17 +171,22 @@ func note(kept *tune.Recommendation, folded tune.Recommendation) {
 	}
 }
 
-// direction is +1 when the first element that differs grows, -1 when it shrinks, 0 for words.
+// direction is +1 when the elements that differ grow, -1 when they shrink, 0 for words and for a mixture.
 func direction(c tune.Change) int {
 	from, errA := c.Current.Numbers()
 	to, errB := c.Proposed.Numbers()
 	if errA != nil || errB != nil || len(from) != len(to) {
 		return 0
 	}
+	way := 0
 	for i := range from {
-		if to[i] != from[i] {
-			return cmp.Compare(to[i], from[i])
+		d := cmp.Compare(to[i], from[i])
+		if d != 0 && way != 0 && d != way {
+			return 0
+		}
+		if d != 0 {
+			way = d
 		}
 	}
-	return 0
+	return way
 }

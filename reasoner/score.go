@@ -3,6 +3,7 @@ package reasoner
 import (
 	"math"
 	"strconv"
+	"strings"
 
 	"semantos/internal/tune"
 )
@@ -33,6 +34,9 @@ func (s *session) distance(ch improvement) float64 {
 	if d, err := s.dflt(ch.tunable); err == nil {
 		dflt = d.Fields()
 	}
+	if from, to, ok := ch.widths(); ok {
+		return intervalDistance(from, to, dflt)
+	}
 	far := 0.0
 	for i := range have {
 		if i >= len(want) || have[i] == want[i] {
@@ -45,6 +49,29 @@ func (s *session) distance(ch improvement) float64 {
 		far = max(far, s.elementDistance(ch.tunable, i, have[i], want[i], d))
 	}
 	return far
+}
+
+// widths gives the old and new width of an interval: an ordered pair, like a range of ports.
+func (ch improvement) widths() (from, to float64, ok bool) {
+	have, errA := ch.Current.Numbers()
+	want, errB := ch.Proposed.Numbers()
+	if !ch.tunable.Ordered || errA != nil || errB != nil || len(have) != 2 || len(want) != 2 {
+		return 0, 0, false
+	}
+	return have[1] - have[0] + 1, want[1] - want[0] + 1, true
+}
+
+// intervalDistance compares widths with the default's; one less than half as wide is far off.
+func intervalDistance(from, to float64, dflt []string) float64 {
+	d, err := tune.Value(strings.Join(dflt, " ")).Numbers()
+	if err != nil || len(d) != 2 {
+		return min(doublings(from, to, to > from), insideLimit)
+	}
+	off := doublings(from, d[1]-d[0]+1, to > from)
+	if off > 1 {
+		return off + 1
+	}
+	return off
 }
 
 func (s *session) elementDistance(t *tune.Tunable, i int, have, want, dflt string) float64 {

@@ -1,6 +1,7 @@
 package reasoner
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -34,7 +35,7 @@ func graphVote(c candidate) (tune.Voter, bool) {
 		}
 		seen[ch.tunable.Name] = true
 		for _, a := range ch.tunable.Affects {
-			effect := a.Sign * direction(ch.Change)
+			effect := a.Sign * ch.direction()
 			if effect == 0 || c.rule.better[a.Signal] == "" {
 				continue
 			}
@@ -62,6 +63,15 @@ func graphVote(c candidate) (tune.Voter, bool) {
 		return tune.Voter{}, false
 	}
 	return tune.Voter{Name: "graph", Agrees: sum > 0, Why: strings.Join(reasons, "; ")}, true
+}
+
+// direction is that of the change; for an interval, whether it grows wider.
+func (ch improvement) direction() int {
+	from, to, ok := ch.widths()
+	if ok {
+		return cmp.Compare(to, from)
+	}
+	return direction(ch.Change)
 }
 
 // traceVote asks what came of the same tunables, moved the same way, for the same symptom.
