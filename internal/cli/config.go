@@ -23,9 +23,9 @@ func (a *app) configCommand() *cobra.Command {
 			return a.print(configDocument{Config: rows}, func() {
 				lines := make([][]string, len(rows))
 				for i, r := range rows {
-					lines[i] = []string{r.Key, r.Value, r.Origin, r.Help}
+					lines[i] = []string{r.Key, r.Value, r.Origin}
 				}
-				table(a.stdout, []string{"KEY", "VALUE", "FROM", "MEANING"}, lines)
+				table(a.stdout, []string{"KEY", "VALUE", "FROM"}, lines)
 			})
 		},
 	}
