@@ -154,7 +154,7 @@ func covers(a, b tune.Recommendation) bool {
 	same := len(a.Changes) == len(b.Changes)
 	for _, want := range b.Changes {
 		i := slices.IndexFunc(a.Changes, func(c tune.Change) bool { return c.Tunable == want.Tunable && c.Target == want.Target })
-		if i < 0 || a.Changes[i].Proposed != want.Proposed && !(same && direction(a.Changes[i]) == direction(want)) {
+		if i < 0 || a.Changes[i].Proposed != want.Proposed && !(same && direction(want) != 0 && direction(a.Changes[i]) == direction(want)) {
 			return false
 		}
 	}
