@@ -27,6 +27,7 @@ type fakeKernel struct {
 	hook   func()            // before and after every effect
 	refuse map[string]error  // by tunable
 	writes []string          // name=value, in order
+	vanish bool              // m.side exists only while m.mode is off
 }
 
 func newFakeKernel() *fakeKernel {
@@ -79,6 +80,9 @@ func (k *fakeKernel) set(t *tune.Tunable, target string, v tune.Value) (tune.Val
 	case "m.mode":
 		side := map[tune.Value]tune.Value{"off": "50", "on": "90"}[v] // never the original: the kernel recomputes it
 		k.values["m.side@host"] = side
+		if k.vanish && v == "on" {
+			delete(k.values, "m.side@host")
+		}
 	case "n.vec":
 		now := old.Fields()
 		for i, f := range v.Fields() {

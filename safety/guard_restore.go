@@ -190,12 +190,14 @@ func (g *engine) readAlso(en *heldEntry) []tune.Value {
 func (g *engine) restoreAlso(en *heldEntry, before []tune.Value, again bool) error {
 	var errs []error
 	for i, a := range en.Also {
-		if before[i] == "" || g.holds(a.Tunable, a.Target, en) {
+		if g.holds(a.Tunable, a.Target, en) {
 			continue
 		}
 		want := a.Value
 		after, known := en.After[a.Tunable]
-		if !again && known && before[i] != after && before[i] != a.Value {
+		// What was absent while our value stood (a scheduler's own files) nobody else can have set; our
+		// restore brings it back with the kernel's default, not with its original.
+		if !again && known && before[i] != "" && before[i] != after && before[i] != a.Value {
 			want = before[i]
 		}
 		t := g.tunable(a.Tunable, a.How)

@@ -456,3 +456,16 @@ func TestPersistDiesAtEveryEffect(t *testing.T) {
 		}
 	}
 }
+
+// TestNeighbourThatVanishes: an I/O scheduler's own files are absent while another is chosen, and come
+// back with the kernel's defaults; what stood there before is what must stand there again.
+func TestNeighbourThatVanishes(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.kernel.vanish = true
+	b.apply(t, "r1", "m.mode=on")
+	if _, err := b.guard.rollback("r1", "test"); err != nil {
+		t.Fatal(err)
+	}
+	b.expect(t, map[string]string{"m.mode@host": "off", "m.side@host": "67"})
+}
