@@ -14,9 +14,10 @@ run: build ## build, then watch this host and serve on 127.0.0.1:9988
 build: ## one static binary, ./semantos
 	$(BUILD) -o semantos .
 
+# One package after another (-p 1): some tests write tunables of this host, others measure it.
 test: build lint ## install what the tests need (as root), then run all of them
 	scripts/test-deps.sh
-	scripts/test.sh -count=1 -timeout $(TIMEOUT) ./...
+	scripts/test.sh -count=1 -p 1 -timeout $(TIMEOUT) ./...
 
 race: ## the tests under the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout $(TIMEOUT) ./...
@@ -31,7 +32,7 @@ gen: ## regenerate the reference tables under docs/
 
 soak: build ## the full counts: hours, root only
 	scripts/test-deps.sh
-	SEMANTOS_SOAK=1 scripts/test.sh -count=1 -timeout 12h ./...
+	SEMANTOS_SOAK=1 scripts/test.sh -count=1 -p 1 -timeout 12h ./...
 
 bench: ## benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sort"
+	"strings"
 
 	"semantos/internal/tune"
 	"semantos/kb/sqlite"
@@ -100,7 +101,7 @@ func (r *rooms) writable(changes []tune.Change) error {
 		}
 		can := r.host.Probe(t, c.Target)
 		if !can.Present || !can.Writable {
-			return &tune.Error{Op: "change", Subject: c.Tunable, Err: fmt.Errorf("%s: %w", can.Reason, incapable(can))}
+			return &tune.Error{Op: "change", Subject: c.Tunable, Err: wrapf(incapable(can), "%s", can.Reason)}
 		}
 	}
 	return nil
@@ -111,10 +112,10 @@ func incapable(c tune.Capability) error {
 	switch {
 	case !c.Present:
 		return tune.ErrUnsupported
-	case c.Readable:
-		return tune.ErrReadOnly
+	case !c.Readable, strings.Contains(c.Reason, tune.ErrNotPermitted.Error()):
+		return tune.ErrNotPermitted
 	}
-	return tune.ErrNotPermitted
+	return tune.ErrReadOnly
 }
 
 func unseenNames(all []reasoner.Unseen) []string {

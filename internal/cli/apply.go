@@ -78,6 +78,11 @@ func (a *app) apply(ctx context.Context, args []string, f applyFlags) error {
 	if err != nil {
 		return err
 	}
+	if f.dryRun {
+		a.reportLeftovers()
+	} else {
+		a.recoverLeftovers(ctx) // before the current values are read
+	}
 	rec, err := a.chosen(ctx, r, store, args, f.set)
 	if err != nil {
 		return err
@@ -122,6 +127,8 @@ func (a *app) chosen(ctx context.Context, r *rooms, store recommendations, args,
 		if err != nil {
 			return rec, err
 		}
+		// The veto was of that moment: what is writable is asked here, and the rest of the gate.
+		rec.Admissible, rec.Veto = true, ""
 		return rec, r.fresh(rec)
 	}
 	settings := make([]setting, len(set))

@@ -127,10 +127,10 @@ func (a *app) recoverLeftovers(ctx context.Context) {
 	if a.uid == 0 {
 		guard, err := a.startGuard(ctx)
 		if err == nil {
-			err = errors.Join(guard.Close())
+			err = guard.Close()
 		}
-		if err == nil {
-			return
+		if err == nil || errors.Is(err, tune.ErrBusy) {
+			return // restored, or still under another one's guard
 		}
 		a.say("leftovers of a killed semantos could not be restored: %v", err)
 	}

@@ -157,14 +157,7 @@ func showRollout(w io.Writer, r tune.Rollout) {
 	for _, c := range r.Recommendation.Changes {
 		fmt.Fprintf(w, "  %s  %s -> %s\n", changeName(c), c.Current, c.Proposed)
 	}
-	if len(r.Stages) > 0 {
-		rows := make([][]string, len(r.Stages))
-		for i, s := range r.Stages {
-			rows[i] = []string{fmt.Sprintf("  %s %%", number(s.Share)), s.Mode, fmt.Sprintf("%.1f s", s.Seconds),
-				fmt.Sprintf("%d/%d", s.Treated, s.Compared), string(s.Verdict), effectText(s.Effect), s.Reason}
-		}
-		table(w, []string{"  STAGE", "MODE", "TIME", "SLOTS", "VERDICT", "EFFECT", "REASON"}, rows)
-	}
+	showStages(w, r.Stages)
 	fmt.Fprintf(w, "State: %s (%s)\n", r.State, r.Reason)
 	if r.Detail != "" {
 		paragraph(w, 2, "", oneLine(r.Detail))
@@ -177,5 +170,23 @@ func showRollout(w io.Writer, r tune.Rollout) {
 	}
 	for _, file := range r.Persisted {
 		fmt.Fprintf(w, "Written for the next boot: %s\n", file)
+	}
+}
+
+// showStages is one row a stage, and under the rows why each ended as it did.
+func showStages(w io.Writer, stages []tune.Stage) {
+	if len(stages) == 0 {
+		return
+	}
+	rows := make([][]string, len(stages))
+	for i, s := range stages {
+		rows[i] = []string{"  " + number(s.Share) + " %", s.Mode, fmt.Sprintf("%.1f s", s.Seconds),
+			fmt.Sprintf("%d treated, %d not", s.Treated, s.Compared), string(s.Verdict), effectText(s.Effect)}
+	}
+	table(w, []string{"  STAGE", "MODE", "TIME", "SLOTS", "VERDICT", "EFFECT"}, rows)
+	for _, s := range stages {
+		if s.Reason != "" {
+			paragraph(w, 2, number(s.Share)+" %: ", oneLine(s.Reason))
+		}
 	}
 }

@@ -93,6 +93,7 @@ func showAdvice(w io.Writer, doc advice, unseen []string) {
 		return
 	}
 	fmt.Fprintf(w, "Symptoms, seen in %.0f s:\n", s.Window)
+	units := units()
 	for _, sym := range doc.Symptoms {
 		paragraph(w, 2, "- ", oneLine(sym.Summary))
 		fmt.Fprintf(w, "      %s, severity %.2f", sym.Name, sym.Severity)
@@ -101,7 +102,7 @@ func showAdvice(w io.Writer, doc advice, unseen []string) {
 		}
 		fmt.Fprintln(w)
 		for _, f := range sym.Evidence {
-			fmt.Fprintf(w, "      %s %s\n", pad(f.Signal, 34), quantity(f.Value, f.Unit))
+			fmt.Fprintf(w, "      %s %s\n", pad(f.Signal, 34), quantity(f.Value, units.of(f.Signal)))
 		}
 	}
 	if len(doc.Recommendations) == 0 {

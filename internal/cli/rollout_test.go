@@ -94,6 +94,30 @@ func (m *machine) looksCommitted(t *testing.T, id string) {
 	}
 }
 
+func TestPersistWritesForTheNextBootAndRollbackRemovesIt(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, map[string]string{"etc/sysctl.d/10-distribution.conf": "vm.swappiness = 60\n"})
+	var r tune.Rollout
+	got := m.run(t, "apply", "--set", "vm.swappiness=40", "--yes", "--persist", "--stage-time", "1s", "--json")
+	got.decode(t, &r)
+	if got.exit != 0 || r.State != tune.Committed || len(r.Persisted) != 1 {
+		t.Fatalf("exit %d, persisted %v\n%s", got.exit, r.Persisted, got.stderr)
+	}
+	files, err := filepath.Glob(filepath.Join(m.root, "etc/sysctl.d/*semantos*"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("files %v, %v", files, err)
+	}
+	if text, err := os.ReadFile(files[0]); err != nil || !strings.Contains(string(text), "swappiness") || !strings.Contains(string(text), "40") {
+		t.Errorf("%s, %v", text, err)
+	}
+	if got := m.run(t, "rollback", r.Recommendation.ID); got.exit != 0 || m.read(t, "proc/sys/vm/swappiness") != "60" {
+		t.Errorf("rollback: exit %d\n%s", got.exit, got.stderr)
+	}
+	if _, err := os.Stat(files[0]); !os.IsNotExist(err) {
+		t.Errorf("%s is still there: %v", files[0], err)
+	}
+}
+
 func TestVerifySeesWhatSomethingElseChangedAndRollbackYields(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t, nil)
@@ -256,7 +280,8 @@ func TestParentKilledTheGuardRestores(t *testing.T) {
 
 func TestGuardKilledTheParentEnds1AndTheNextCommandRestores(t *testing.T) {
 	t.Parallel()
-	for _, next := range [][]string{{"rollback", "--all"}, {"recommend", "--window", "2s"}, {"apply", "--set", "vm.vfs_cache_pressure=90", "--yes", "--stage-time", "1s"}} {
+	for _, next := range [][]string{{"rollback", "--all"}, {"recommend", "--window", "2s"}, {"apply", "--set", "vm.vfs_cache_pressure=90", "--yes", "--stage-time", "1s"},
+		{"undo"}} {
 		t.Run(next[0], func(t *testing.T) {
 			t.Parallel()
 			m := newMachine(t, nil)

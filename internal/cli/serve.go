@@ -75,7 +75,9 @@ func (a *app) work(ctx context.Context, stop context.CancelCauseFunc, s *server,
 		return err
 	}
 	s.open(l)
-	a.announce(l)
+	if err := a.announce(l); err != nil {
+		return err
+	}
 	notify(a.env, "READY=1")
 	if l.trials != nil {
 		go func() {
@@ -132,25 +134,41 @@ func (a *app) openLive(ctx context.Context, s *server, log *slog.Logger) (*live,
 	return l, err
 }
 
+// serveDocument is what serve --json prints once it works.
+type serveDocument struct {
+	Version   string `json:"version"`
+	Listen    string `json:"listen"`
+	Socket    string `json:"socket"`
+	DataDir   string `json:"data_dir"`
+	Root      string `json:"root,omitempty"`
+	Tunables  int    `json:"tunables"`
+	Rules     int    `json:"rules"`
+	AutoApply string `json:"auto_apply"`
+	Writes    bool   `json:"writes"` // false without rights: it only recommends
+}
+
 // announce says what is watched and where.
-func (a *app) announce(l *live) {
-	mode := "recommends only (AUTO_APPLY=off)"
-	switch {
-	case l.trials == nil:
-		mode = "recommends only: " + tune.ErrNotPermitted.Error()
-	case a.cfg.AutoApply != loop.Off:
-		mode = "applies by itself (AUTO_APPLY=" + a.cfg.AutoApply + ")"
-	}
-	where := "this host"
-	if a.cfg.Root != "" {
-		where = a.cfg.Root
-	}
-	fmt.Fprintf(a.stdout, "semantos %s watches %s: %d tunables, %d rules, every %s over %s\n", version, where,
-		len(l.rooms.cat.All()), len(l.rooms.rules), a.cfg.SampleInterval, a.cfg.SampleWindow)
-	fmt.Fprintf(a.stdout, "  health    http://%s/healthz /readyz /snapshot /metrics\n", a.cfg.Listen)
-	fmt.Fprintf(a.stdout, "  control   %s (the command line uses it)\n", a.cfg.Socket())
-	fmt.Fprintf(a.stdout, "  data      %s\n", a.cfg.DataDir)
-	fmt.Fprintf(a.stdout, "  mode      %s\n", mode)
+func (a *app) announce(l *live) error {
+	doc := serveDocument{Version: version, Listen: a.cfg.Listen, Socket: a.cfg.Socket(), DataDir: a.cfg.DataDir, Root: a.cfg.Root,
+		Tunables: len(l.rooms.cat.All()), Rules: len(l.rooms.rules), AutoApply: a.cfg.AutoApply, Writes: l.trials != nil}
+	return a.print(doc, func() {
+		where, mode := "this host", "recommends, and applies what it is told to (AUTO_APPLY=off)"
+		switch {
+		case !doc.Writes:
+			mode = "recommends only: " + shortReason(l.noTrial.Error())
+		case doc.AutoApply != loop.Off:
+			mode = "applies by itself (AUTO_APPLY=" + doc.AutoApply + ")"
+		}
+		if doc.Root != "" {
+			where = doc.Root
+		}
+		fmt.Fprintf(a.stdout, "semantos %s watches %s: %d tunables, %d rules, a reading every %s, %s of them at a time\n", doc.Version,
+			where, doc.Tunables, doc.Rules, a.cfg.SampleInterval, a.cfg.SampleWindow)
+		fmt.Fprintf(a.stdout, "  health    http://%s/healthz /readyz /snapshot /metrics\n", doc.Listen)
+		fmt.Fprintf(a.stdout, "  control   %s (the command line uses it)\n", doc.Socket)
+		fmt.Fprintf(a.stdout, "  data      %s\n", doc.DataDir)
+		fmt.Fprintf(a.stdout, "  mode      %s\n", mode)
+	})
 }
 
 // listen opens LISTEN and says plainly what is wrong with it.

@@ -105,6 +105,8 @@ func number(v float64) string {
 // quantity prints a number with its unit: shares as percent, bytes in powers of two.
 func quantity(v float64, unit string) string {
 	switch unit {
+	case "/s":
+		return number(v) + "/s"
 	case "share":
 		return number(v*100) + " %"
 	case "bytes", "bytes/s":

@@ -87,14 +87,7 @@ func (a *app) telemetryCommand() *cobra.Command {
 }
 
 func showSignals(w io.Writer, snap tune.Snapshot, filter, kind string) {
-	units := map[string]string{}
-	for _, s := range telemetry.Signals() {
-		unit := s.Unit
-		if s.Counter {
-			unit += "/s"
-		}
-		units[s.Name] = unit
-	}
+	units := units()
 	rows := [][]string{}
 	add := func(of string, signals map[string]float64) {
 		names := make([]string, 0, len(signals))
@@ -105,7 +98,7 @@ func showSignals(w io.Writer, snap tune.Snapshot, filter, kind string) {
 		}
 		sort.Strings(names)
 		for _, name := range names {
-			rows = append(rows, []string{name, quantity(signals[name], units[name]), of})
+			rows = append(rows, []string{name, quantity(signals[name], units.of(name)), of})
 		}
 	}
 	if kind == "" {
@@ -128,4 +121,27 @@ func showSignals(w io.Writer, snap tune.Snapshot, filter, kind string) {
 	for _, m := range snap.Missing {
 		paragraph(w, 0, "Not seen: ", oneLine(m.Collector+": "+m.Reason))
 	}
+}
+
+// signalUnits are the units of signals as people read them: a counter's signal is a rate.
+type signalUnits map[string]string
+
+func units() signalUnits {
+	out := signalUnits{}
+	for _, s := range telemetry.Signals() {
+		out[s.Name] = s.Unit
+		if s.Counter && s.Unit != "share" { // time of time is a share already
+			out[s.Name] += "/s"
+			out[s.Name+".total"] = s.Unit
+		}
+	}
+	return out
+}
+
+// of finds the unit also for NAME.max and NAME.last.
+func (u signalUnits) of(name string) string {
+	if unit, ok := u[name]; ok {
+		return unit
+	}
+	return u[strings.TrimSuffix(strings.TrimSuffix(name, ".max"), ".last")]
 }
