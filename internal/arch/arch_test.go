@@ -117,6 +117,11 @@ func checkLocal(t *testing.T, f file, imported string) {
 		return
 	}
 	from, to := room(f.dir), room(imported)
+	// An outside test of a room may hold it against the data it works on, as the reasoner's does with
+	// the shipped rules; the room itself never sees that import.
+	if strings.HasSuffix(f.ast.Name.Name, "_test") && (imported == "kb" || imported == "telemetry") {
+		return
+	}
 	switch {
 	case f.dir == ".":
 		if imported != "internal/cli" {
