@@ -25,7 +25,8 @@ type Trial struct {
 	began    time.Time // of the stage
 	lookAt   time.Time // of the whole exposure: judged again from here
 	readings []reading
-	misses   int // in a row
+	misses   int  // in a row
+	confirm  bool // the whole exposure goes on beside untreated slots
 	exposed  bool
 	dosed    float64 // what stands on the machine when exposed
 }
@@ -60,6 +61,7 @@ type slot struct{ treated, baseline bool }
 type reading struct {
 	stage   int
 	treated bool
+	beside  bool // untreated slots stood beside it
 	sample  tune.MeterSample
 }
 
@@ -209,7 +211,11 @@ func (s Trial) nextSlot() (Trial, []Effect) {
 		if len(s.Stages) == 1 {
 			i -= s.Plan.Baseline
 		}
-		s.current = slot{treated: plan.Slots[i%len(plan.Slots)]}
+		slots := plan.Slots
+		if s.confirm {
+			slots = s.Plan.Stages[len(s.Plan.Stages)-2].Slots
+		}
+		s.current = slot{treated: slots[i%len(slots)]}
 	}
 	s.next++
 	var out []Effect
@@ -266,7 +272,8 @@ func (s *Trial) take(o Observation) {
 			st.Compared++
 		}
 		if o.Sample != nil {
-			s.readings = append(s.readings, reading{len(s.Stages) - 1, s.current.treated, *o.Sample})
+			beside := s.confirm || len(s.Stages) < len(s.Plan.Stages)
+			s.readings = append(s.readings, reading{len(s.Stages) - 1, s.current.treated, beside, *o.Sample})
 			s.readings = tail(s.readings, maxReadings)
 		}
 	}

@@ -110,6 +110,8 @@ func (s Trial) advance(now time.Time) (Trial, []Effect) {
 
 // judgeWhole ends the rollout: kept when better (the operator's own change: when not worse), put back
 // when not, measured on while more slots may tell. It looks once a stage time, not after every slot.
+// What one look could not tell is measured on beside untreated slots again: a long run of treated ones
+// only says that time went by.
 func (s Trial) judgeWhole(now time.Time, late bool) (Trial, []Effect) {
 	if !s.Policy.Measured {
 		if s.Policy.Yes {
@@ -134,7 +136,7 @@ func (s Trial) judgeWhole(now time.Time, late bool) (Trial, []Effect) {
 		if s.Policy.Set {
 			return s.keep(tune.ReasonNotWorse, "not worse: "+f.String())
 		}
-		if better {
+		if better && late {
 			return s.putBack(now, tune.Inconclusive, tune.ReasonNoEffect,
 				"better than before, but not beside untreated slots, so the load may have eased: "+f.String())
 		}
@@ -149,6 +151,7 @@ func (s Trial) judgeWhole(now time.Time, late bool) (Trial, []Effect) {
 	// looking often would make chance look like an effect.
 	if doubt == "" {
 		s.lookAt = now.Add(s.Plan.StageTime)
+		s.confirm = s.plan().Mode == modeSwitchback
 	}
 	return s.nextSlot()
 }
@@ -181,7 +184,7 @@ func (s Trial) sideBySide(f finding) bool {
 		switch {
 		case !r.treated:
 			untreated = append(untreated, r.sample)
-		case r.stage < len(s.Plan.Stages)-1:
+		case r.beside:
 			treated = append(treated, r.sample)
 		}
 	}
@@ -199,5 +202,9 @@ func (s Trial) keep(reason, detail string) (Trial, []Effect) {
 	st.Verdict, st.Reason = tune.Pass, s.noted(detail)
 	s.Effect = st.Effect
 	s.phase, s.State, s.Reason, s.Detail = phaseCommitting, tune.Running, reason, detail
+	if !s.exposed { // judged after an untreated slot: what is kept must stand first
+		s.exposed, s.dosed = true, s.plan().Dose
+		return s, []Effect{{Do: DoExpose, Changes: s.plan().Changes}, {Do: DoCommit}}
+	}
 	return s, []Effect{{Do: DoCommit}}
 }

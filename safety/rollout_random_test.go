@@ -156,10 +156,7 @@ func simulate(t *testing.T, runs int, stage time.Duration, noise float64, p Poli
 
 func TestSimulatedRollouts(t *testing.T) {
 	t.Parallel()
-	runs := 200
-	if testing.Short() {
-		runs = 50
-	}
+	const runs = 200
 	base := sample(20, 500, 0.001)
 	factor := func(p95, rate float64) func(*rand.Rand, bool, int) tune.MeterSample {
 		return func(_ *rand.Rand, on bool, _ int) tune.MeterSample {
@@ -185,6 +182,7 @@ func TestSimulatedRollouts(t *testing.T) {
 		{"equal and noisy is seldom called worse", 12 * time.Second, 0.40, factor(1, 1), tune.ReasonWorse, 0, 0.06},
 		{"a fifth better is kept", 12 * time.Second, 0.10, factor(0.8, 1), tune.ReasonBetter, 0.95, 1},
 		{"a fifth better is kept in short stages", 5 * time.Second, 0.08, factor(0.8, 1), tune.ReasonBetter, 0.90, 1},
+		{"four times better amid noise is kept", 5 * time.Second, 0.80, factor(0.25, 1), tune.ReasonBetter, 0.88, 1},
 		{"twice as bad is undone", 12 * time.Second, 0.10, factor(2, 1), tune.ReasonWorse, 1, 1},
 		{"twice as bad and noisy is never kept", 12 * time.Second, 0.40, factor(2, 1), tune.ReasonBetter, 0, 0},
 		{"a load that eases is no cure", 12 * time.Second, 0.10, func(_ *rand.Rand, _ bool, n int) tune.MeterSample {
