@@ -95,7 +95,11 @@ func (g *engine) inspect(rollout, actor string, it *item) error {
 		it.intent, err = g.firstIntent(rollout, actor, it, id)
 		return err
 	}
-	if en.End != "" || (!en.ours(live) && !aggregate(en)) {
+	pairLive, err := g.pairLive(en)
+	if err != nil {
+		return fmt.Errorf("apply %s: read its counterpart: %w", c.Tunable, err)
+	}
+	if en.End != "" || !aggregate(en) && !g.left(en, live, pairLive) {
 		return driftError("apply", en, live)
 	}
 	if !id.Equal(en.Identity) {

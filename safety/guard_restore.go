@@ -49,12 +49,38 @@ func (g *engine) putBackAll(ro *heldRollout, kind recordKind) ([]Restored, []rec
 		case Gone:
 			rec.Kind = kindGone
 		case HandedOn:
-			up := g.state.above(en)
-			recs = append(recs, record{Kind: kindRebased, Rollout: up.Rollout, Tunable: up.Tunable, Target: up.Target, Old: en.Old, Pair: en.Pair})
+			recs = append(recs, rebase(en, g.state.above(en)))
+		case PutBack:
+			if kind == kindRestored {
+				recs = append(recs, g.rebaseBeside(en)...)
+			}
 		}
 		recs = append(recs, rec)
 	}
 	return out, recs
+}
+
+// rebase gives a younger rollout the original of the older one below it. Where the younger one wrote the
+// counterpart, the pair's two originals change places.
+func rebase(en, up *heldEntry) record {
+	r := record{Kind: kindRebased, Rollout: up.Rollout, Tunable: up.Tunable, Target: up.Target, Old: en.Old, Pair: en.Pair}
+	if up.Tunable != en.Tunable {
+		r.Old, r.Pair = en.Pair.Value, &beside{Tunable: en.Tunable, Target: en.Target, How: en.How, Value: en.Old}
+	}
+	return r
+}
+
+// rebaseBeside does the same for a neighbour that a younger rollout holds: what it took for the original
+// was moved there by the value that has just gone.
+func (g *engine) rebaseBeside(en *heldEntry) []record {
+	var recs []record
+	for _, a := range en.Also {
+		up := g.holder(a.Tunable, a.Target, en)
+		if up != nil && up.Old == en.After[a.Tunable] && up.Old != a.Value {
+			recs = append(recs, record{Kind: kindRebased, Rollout: up.Rollout, Tunable: up.Tunable, Target: up.Target, Old: a.Value})
+		}
+	}
+	return recs
 }
 
 // putBack restores one entry if it is still ours.
@@ -68,7 +94,11 @@ func (g *engine) putBack(en *heldEntry, final bool) Restored {
 		return r
 	}
 	if up := g.state.above(en); final && up != nil {
-		r.Outcome, r.Found, r.Value, r.Detail = HandedOn, up.Last, up.Last, "held by rollout "+up.Rollout
+		r.Outcome, r.Found, r.Detail = HandedOn, up.Last, "held by rollout "+up.Rollout
+		if up.Tunable != en.Tunable {
+			r.Found, r.Detail = "0", fmt.Sprintf("its counterpart %s is held by rollout %s", up.Tunable, up.Rollout)
+		}
+		r.Value = r.Found
 		return r
 	}
 	if err := g.same(en); err != nil {
@@ -93,6 +123,9 @@ func (g *engine) putBack(en *heldEntry, final bool) Restored {
 	case !atOld && !inDoubt && !aggregate(en) && !g.left(en, live, pairLive):
 		r.Outcome = Yielded
 		r.Detail = fmt.Sprintf("something else set it to %q; it was left at %q, before that %q", live, en.Last, en.Old)
+		if !en.Away {
+			r.Detail = fmt.Sprintf("something else set it to %q after it was put back to %q", live, en.Old)
+		}
 		return r
 	}
 	also := g.readAlso(en)
@@ -112,9 +145,10 @@ func (g *engine) putBack(en *heldEntry, final bool) Restored {
 }
 
 // left reports whether the live value is one of ours; writing one member of a pair zeroes the other, so
-// a pair's original beside another counterpart is somebody else's.
+// a pair's original beside another counterpart is somebody else's. So is everything but the original once
+// that was put back, even the value we had tried.
 func (g *engine) left(en *heldEntry, live, pairLive tune.Value) bool {
-	if !en.ours(live) {
+	if !en.ours(live) || !en.Away && !en.inDoubt() && live != en.Old {
 		return false
 	}
 	return en.Pair == nil || live != en.Old || pairLive == en.Pair.Value
@@ -190,11 +224,14 @@ func (g *engine) readAlso(en *heldEntry) []tune.Value {
 func (g *engine) restoreAlso(en *heldEntry, before []tune.Value, again bool) error {
 	var errs []error
 	for i, a := range en.Also {
-		if g.holds(a.Tunable, a.Target, en) {
-			continue
-		}
 		want := a.Value
 		after, known := en.After[a.Tunable]
+		if g.holder(a.Tunable, a.Target, en) != nil {
+			if again || before[i] == "" {
+				continue
+			}
+			after, known = "", true // another rollout's: our restore may have made the kernel move it
+		}
 		// What was absent while our value stood (a scheduler's own files) nobody else can have set; our
 		// restore brings it back with the kernel's default, not with its original.
 		if !again && known && before[i] != "" && before[i] != after && before[i] != a.Value {
@@ -212,14 +249,14 @@ func (g *engine) restoreAlso(en *heldEntry, before []tune.Value, again bool) err
 	return errors.Join(errs...)
 }
 
-// holds reports whether another rollout's entry stands on this tunable.
-func (g *engine) holds(tunable, target string, but *heldEntry) bool {
+// holder finds another rollout's entry that stands on this tunable.
+func (g *engine) holder(tunable, target string, but *heldEntry) *heldEntry {
 	for _, ro := range g.state.open() {
 		if en := ro.entry(tunable, target); en != nil && en != but && ro.ID != but.Rollout && en.End == "" && en.Away {
-			return true
+			return en
 		}
 	}
-	return false
+	return nil
 }
 
 // restoreOrder finds an order in which no step breaks an invariant; without one the given order stands,

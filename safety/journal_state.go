@@ -173,7 +173,8 @@ func (s *journalState) open() []*heldRollout {
 	return out
 }
 
-// above finds the entry of a younger open rollout that stands on the same tunable.
+// above finds the entry of a younger open rollout that stands on the same tunable, or on its counterpart,
+// which zeroes it. A later target of the same name is another one.
 func (s *journalState) above(en *heldEntry) *heldEntry {
 	seen := false
 	for _, ro := range s.open() {
@@ -184,7 +185,11 @@ func (s *journalState) above(en *heldEntry) *heldEntry {
 		if !seen {
 			continue
 		}
-		if up := ro.entry(en.Tunable, en.Target); up != nil && up.End == "" {
+		up := ro.entry(en.Tunable, en.Target)
+		if up == nil && en.Pair != nil {
+			up = ro.entry(en.Pair.Tunable, en.Pair.Target)
+		}
+		if up != nil && up.End == "" && (up.Boot != en.Boot || up.Identity.Equal(en.Identity)) {
 			return up
 		}
 	}
