@@ -142,7 +142,7 @@ func TestKernelListenOverflow(t *testing.T) {
 				continue
 			}
 			found = true
-			if l.Signals["listener.at_limit_share"] <= 0 || l.Signals["listener.full_share"] < 1 || l.Signals["listener.backlog"] != 1 {
+			if l.Signals["listener.at_limit_share"] <= 0 || l.Signals["listener.full_share"] < 1 || l.Signals["listener.backlog"] != 1 || l.Signals["listener.drops"] <= 0 {
 				t.Errorf("signals %v", l.Signals)
 			}
 			if l.Labels["pid"] != strconv.Itoa(os.Getpid()) || l.Labels["comm"] == "" || l.Labels["socket"] != l.ID {

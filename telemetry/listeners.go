@@ -25,6 +25,7 @@ func (c *listenersCollector) Signals() []tune.Signal {
 	return append(table(tune.EntityListener, "sock_diag", `
 listener.queue | connections | connections waiting to be accepted
 listener.backlog | connections | how many may wait
+listener.drops | +connections | arrivals this very listener dropped (its socket's own count)
 listener.full_share | share | longest queue seen over the backlog
 listener.at_limit_share | share | ticks at which the queue had reached the backlog`),
 		table(tune.EntityNetns, "sock_diag", "listener.count | sockets | listening TCP sockets")...)
@@ -55,6 +56,7 @@ func (c *listenersCollector) Collect(_ context.Context, f *frame) error {
 			queue, backlog := float64(l.RQueue), float64(l.WQueue)
 			e.gauge("listener.queue", queue)
 			e.gauge("listener.backlog", backlog)
+			e.counter("listener.drops", float64(l.Drops))
 			e.gauge("listener.at_limit_share", boolean(queue > 0 && queue >= backlog))
 		}
 		return nil
