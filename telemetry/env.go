@@ -71,7 +71,7 @@ func (e *env) reportLimits(f *frame) {
 	}
 }
 
-// findNamespaces lists our own namespace first, then those that hold a listener, by target. Our own is
+// findNamespaces lists our own namespace first, then those that hold a socket, by target. Our own is
 // the thread's, not the process's: that is where our sockets and files look.
 func (e *env) findNamespaces() ([]nsview, string) {
 	own := nsview{target: "netns:self", proc: "proc/thread-self", own: true}
@@ -98,7 +98,7 @@ func (e *env) findNamespaces() ([]nsview, string) {
 		case n.Pid <= 0:
 			continue
 		case len(out) >= e.limits.Namespaces:
-			miss = fmt.Sprintf("%d network namespaces hold a listener; %d are watched", len(list), e.limits.Namespaces)
+			miss = fmt.Sprintf("%d network namespaces hold sockets; %d are watched", len(list), e.limits.Namespaces)
 		default:
 			out = append(out, nsview{target: n.Target, proc: "proc/" + strconv.Itoa(n.Pid),
 				labels: map[string]string{"netns": n.Target, "name": n.Name}})

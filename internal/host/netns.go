@@ -209,7 +209,7 @@ func netnsCookie() uint64 {
 // maxNamespaces bounds how many namespaces are looked into.
 const maxNamespaces = 256
 
-// Namespaces lists the namespaces that hold a listening or UDP socket, and our own, sorted by inode.
+// Namespaces lists the namespaces that hold a TCP or UDP socket, and our own, sorted by inode.
 // One that cannot be entered is left out.
 func (h *Host) Namespaces() ([]Netns, error) {
 	own, err := h.ownNetns()

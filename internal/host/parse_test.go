@@ -29,6 +29,22 @@ func TestChosen(t *testing.T) {
 	}
 }
 
+func TestCountsSockets(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		"sockets: used 9\nTCP: inuse 0 orphan 0 tw 0 alloc 0 mem 0\nUDP: inuse 0 mem 0\nRAW: inuse 3\n": false,
+		"sockets: used 9\nTCP: inuse 1 orphan 0 tw 0 alloc 1 mem 0\n":                                   true,
+		"TCP: inuse 0 orphan 0 tw 40 alloc 0 mem 0\n":                                                   true,
+		"TCP6: inuse 0\nUDP6: inuse 2\n":                                                                true,
+		"TCP: inuse\n\nFRAG: inuse 4 memory 1\n":                                                        false,
+		"":                                                                                              false,
+	} {
+		if got := countsSockets(text); got != want {
+			t.Errorf("%q gave %v, want %v", text, got, want)
+		}
+	}
+}
+
 func FuzzChosen(f *testing.F) {
 	f.Add("always [madvise] never")
 	f.Add("none (full)")
