@@ -20,7 +20,7 @@ import (
 // committed or exactly as before, at once when the guard lived, after the next command otherwise.
 func TestKillAnyone(t *testing.T) {
 	kills := 20
-	if os.Getenv("SEMANTOS_SOAK") != "" {
+	if os.Getenv("SOAK") != "" {
 		kills = 200
 	}
 	for i := range kills {

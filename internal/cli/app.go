@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -57,7 +55,7 @@ func (a *app) start(cmd *cobra.Command) error {
 	if steps := cmd.Flags().Lookup("steps"); steps != nil && steps.Changed {
 		given["rollout-steps"] = steps.Value.String()
 	}
-	cfg, err := config.Load(config.Sources{File: a.configFile, Env: settings(a.env), Flags: given, UID: a.uid})
+	cfg, err := config.Load(config.Sources{File: a.configFile, Env: a.env, Flags: given, UID: a.uid})
 	if err != nil {
 		return err
 	}
@@ -93,9 +91,4 @@ func (a *app) close() error {
 	}
 	a.closers = nil
 	return errors.Join(errs...)
-}
-
-// settings leaves out SEMANTOS_SOAK, which tells our own tests to run their full counts and is no key.
-func settings(env []string) []string {
-	return slices.DeleteFunc(slices.Clone(env), func(e string) bool { return strings.HasPrefix(e, "SEMANTOS_SOAK=") })
 }

@@ -167,16 +167,6 @@ func TestReadingCommandsPrintOneDocument(t *testing.T) {
 	}
 }
 
-// TestSoakIsNoSetting: the tests' own switch reaches the commands they start.
-func TestSoakIsNoSetting(t *testing.T) {
-	t.Parallel()
-	m := newMachine(t, nil)
-	m.env = []string{"SEMANTOS_SOAK=1"}
-	if got := m.run(t, "config"); got.exit != 0 {
-		t.Errorf("exit %d %s", got.exit, got.stderr)
-	}
-}
-
 func TestSearchFindsByMeaningfulWords(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t, nil)

@@ -50,7 +50,7 @@ func TestCures(t *testing.T) {
 // the least like a plain counter of losses.
 func TestUnattended(t *testing.T) {
 	b := build(t)
-	soak := os.Getenv("SEMANTOS_SOAK") != ""
+	soak := os.Getenv("SOAK") != ""
 	runScenarios(t, b, true, func(name string) bool { return soak || name == "web" || name == "write" })
 }
 
@@ -115,7 +115,7 @@ func (l testLog) Write(p []byte) (int, error) {
 func TestHealthy(t *testing.T) {
 	b := build(t)
 	d := 2 * time.Minute
-	if os.Getenv("SEMANTOS_SOAK") != "" {
+	if os.Getenv("SOAK") != "" {
 		d = time.Hour
 	}
 	problems, err := healthy(context.Background(), b.semantos, d)
