@@ -174,12 +174,13 @@ func readState(dataDir, runDir string) (*journalState, error) {
 	d := osDisk{}
 	path := journalPath(dataDir)
 	data, err := d.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		sentinel, hint := tune.ErrStorage, "check the folder"
-		if errors.Is(err, fs.ErrPermission) {
-			sentinel, hint = tune.ErrNotPermitted, "run as the user that changed the tunables (root)"
-		}
-		return nil, &tune.Error{Op: "read journal", Subject: path, Err: fmt.Errorf("%w: %w", sentinel, err), Hint: hint}
+	var lost error // the copies in the run folder still tell what is held
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return nil, &tune.Error{Op: "read journal", Subject: path, Err: fmt.Errorf("%w: %w", tune.ErrNotPermitted, err),
+			Hint: "run as the user that changed the tunables (root)"}
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		lost = &tune.Error{Op: "read journal", Subject: path, Err: fmt.Errorf("%w: %w", tune.ErrStorage, err), Hint: "check the folder"}
 	}
 	s := scanJournal(data)
 	copies, err := readCopies(d, runDir)
@@ -201,7 +202,7 @@ func readState(dataDir, runDir string) (*journalState, error) {
 	if s.badAt >= 0 {
 		err = errors.Join(err, corruptError(path, s, runDir))
 	}
-	return state, err
+	return state, errors.Join(err, lost)
 }
 
 func readOrEmpty(d disk, path string) []byte {
@@ -213,7 +214,8 @@ func readOrEmpty(d disk, path string) []byte {
 }
 
 // Inspect lists what is held, from the journal of a data folder and the run folder, without a guard and
-// without changing anything. Beside an error wrapping tune.ErrCorrupt the list still has what is readable.
+// without changing anything. Beside an error wrapping tune.ErrCorrupt or tune.ErrStorage the list still has
+// what is readable.
 func Inspect(dataDir, runDir, bootID string) ([]tune.Managed, error) {
 	state, err := readState(absolute(dataDir), runDir)
 	if state == nil {
@@ -245,6 +247,24 @@ func InspectUndo(dataDir, runDir, bootID, rollout string) ([]tune.Change, error)
 	}
 	return out, err
 }
+
+// InspectFiles names the files that persist wrote for a rollout that is still held, below the root.
+func InspectFiles(dataDir, runDir, rollout string) ([]string, error) {
+	state, err := readState(absolute(dataDir), runDir)
+	if state == nil {
+		return nil, err
+	}
+	var out []string
+	if ro := state.rollouts[rollout]; ro != nil && !ro.Closed && ro.outlives() {
+		for _, f := range ro.Files {
+			out = append(out, f.Path)
+		}
+	}
+	return out, err
+}
+
+// Alive reports whether a guard works on this host now.
+func Alive(runDir string) bool { return guardAlive(runDir) }
 
 func (en *heldEntry) undo() []tune.Change {
 	main := tune.Change{Tunable: en.Tunable, Scope: en.How.Scope, Target: en.Target, Current: en.Last, Proposed: en.Old}

@@ -74,14 +74,14 @@ func (a *app) apply(ctx context.Context, args []string, f applyFlags) error {
 	if err != nil {
 		return err
 	}
-	store, err := a.openStore(ctx)
-	if err != nil {
-		return err
-	}
 	if f.dryRun {
 		a.reportLeftovers()
 	} else {
-		a.recoverLeftovers(ctx) // before the current values are read
+		a.recoverLeftovers(ctx) // before the current values are read, and whatever DATA_DIR is worth
+	}
+	store, err := a.openStore(ctx)
+	if err != nil {
+		return err
 	}
 	rec, err := a.chosen(ctx, r, store, args, f.set)
 	if err != nil {

@@ -22,7 +22,7 @@ func (a *app) applyThrough(ctx context.Context, c *client, rec tune.Recommendati
 		Yes: f.yes, Hold: f.hold, Persist: f.persist,
 	}
 	if rec.Provenance.Operator {
-		req.Set = f.set
+		req.Set = settingsOf(rec) // with the targets found here: serve may live in another namespace
 	} else {
 		req.ID = rec.ID
 	}
@@ -48,6 +48,10 @@ func (a *app) applyThrough(ctx context.Context, c *client, rec tune.Recommendati
 			}
 		}
 	}()
+	if f.hold {
+		a.say(`when it holds, let it go on with: curl --unix-socket %s -H "Content-Type: application/json" -d '{"id":"%s"}' http://semantos/rollout/advance`,
+			c.socket, rec.ID)
+	}
 	resp, err := c.do(requestCtx, http.MethodPost, "/apply", req, "text/event-stream")
 	if err != nil {
 		return err
@@ -59,6 +63,15 @@ func (a *app) applyThrough(ctx context.Context, c *client, rec tune.Recommendati
 	follow := &follower{app: a, client: c, meter: meter, start: a.now()}
 	rollout, err := follow.read(requestCtx, resp.Body)
 	return a.finish(rollout, err)
+}
+
+// settingsOf spells a bundle out as --set takes it, each target in full.
+func settingsOf(rec tune.Recommendation) []string {
+	out := make([]string, len(rec.Changes))
+	for i, c := range rec.Changes {
+		out[i] = fmt.Sprintf("%s@%s=%s", c.Tunable, c.Target, c.Proposed)
+	}
+	return out
 }
 
 // interruptTime is what an interrupted command gives serve to put back.

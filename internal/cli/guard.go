@@ -51,9 +51,6 @@ func (a *app) guardConfig(socket *os.File) (safety.GuardConfig, error) {
 	if err != nil {
 		return safety.GuardConfig{}, err
 	}
-	if err := a.cfg.PrepareDataDir(); err != nil {
-		return safety.GuardConfig{}, err
-	}
 	boot, err := a.bootID(r)
 	if err != nil {
 		return safety.GuardConfig{}, err
@@ -74,11 +71,9 @@ func inheritedSocket() *os.File {
 }
 
 // startGuard starts the guard, which takes the host's lock and first restores what a killed semantos
-// left uncommitted; what it did is said.
+// left uncommitted; what it did is said. It starts on an unusable DATA_DIR too: it then restores from the
+// copies in the run folder, and refuses changes.
 func (a *app) startGuard(ctx context.Context) (*safety.Client, error) {
-	if err := a.cfg.PrepareDataDir(); err != nil {
-		return nil, err
-	}
 	client, err := safety.Start(ctx, safety.StartConfig{Args: a.guardArgs(), Env: a.env, Stderr: a.stderr, Exe: a.exe})
 	if err != nil {
 		return nil, err
@@ -116,9 +111,8 @@ func (a *app) guardArgs() []string {
 // semantos left. Without rights, or while another one works, it only reports.
 func (a *app) recoverLeftovers(ctx context.Context) {
 	managed, err := a.inspect()
-	if err != nil {
+	if err != nil && !errors.Is(err, tune.ErrStorage) { // an unusable DATA_DIR is the command's own error
 		a.say("the journal cannot be read: %v", err)
-		return
 	}
 	left := leftovers(managed)
 	if len(left) == 0 {

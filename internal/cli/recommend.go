@@ -57,6 +57,7 @@ func (a *app) recommend(ctx context.Context, window time.Duration) error {
 		doc := advice{answer.Recommendations, answer.Symptoms, answer.Snapshot}
 		return a.print(doc, func() { showAdvice(a.stdout, doc, answer.Notes) })
 	}
+	a.recoverLeftovers(ctx)
 	store, err := a.openStore(ctx)
 	if err != nil {
 		return err
@@ -65,7 +66,6 @@ func (a *app) recommend(ctx context.Context, window time.Duration) error {
 	if err != nil {
 		return err
 	}
-	a.recoverLeftovers(ctx)
 	watch, err := a.newSampler(r, window)
 	if err != nil {
 		return err

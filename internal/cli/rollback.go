@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"path/filepath"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -51,7 +53,7 @@ func (a *app) undoCommand() *cobra.Command {
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			managed, err := a.inspect()
-			if err != nil {
+			if err != nil && len(managed) == 0 {
 				return err
 			}
 			id := newestRollout(managed)
@@ -97,6 +99,13 @@ func (a *app) printUndo(id string) error {
 			return err
 		}
 		doc.Lines = append(doc.Lines, undoLines(changes, r.lookup, r.cgroupMount(), r.enterNetns())...)
+		files, err := safety.InspectFiles(d.dataDir, d.runDir, id)
+		if err != nil {
+			return err
+		}
+		for _, f := range files {
+			doc.Lines = append(doc.Lines, "rm -f "+quote(filepath.Join("/", a.cfg.Root, f)))
+		}
 	}
 	return a.print(doc, func() {
 		if len(doc.Lines) == 0 {
@@ -136,29 +145,36 @@ func (a *app) rollback(ctx context.Context, id string) error {
 		}
 		return a.showRestored(doc)
 	}
-	store, err := a.openStore(ctx)
-	if err != nil {
-		return err
-	}
 	guard, err := a.startGuard(ctx)
 	if err != nil {
 		return err
 	}
+	// Values are put back whatever became of history: an unusable DATA_DIR is said after it.
+	store, storeErr := a.openStore(ctx)
 	doc, err := (&putBack{guard: guard, store: store, actor: a.actor()}).rollback(ctx, id)
-	if err != nil {
+	if storeErr != nil && errors.Is(err, tune.ErrUsage) {
+		err = nil // the id may well be in the history that cannot be read
+	}
+	if err = errors.Join(err, storeErr); err == nil {
+		return a.showRestored(doc)
+	}
+	if len(doc.Restored) == 0 {
 		return err
 	}
-	return a.showRestored(doc)
+	if showErr := a.showRestored(doc); showErr != nil && exitOf(showErr) != exitFailed {
+		return showErr
+	}
+	return statusError{exit: report(io.Discard, a.stderr, false, err)}
 }
 
 func nothingBack() console.RollbackResult {
 	return console.RollbackResult{Rollouts: []tune.Rollout{}, Restored: []tune.Managed{}}
 }
 
-// putBack asks the guard to roll back and records it in history.
+// putBack asks the guard to roll back and records it in history, where there is one.
 type putBack struct {
 	guard *safety.Client
-	store *sqlite.Store
+	store *sqlite.Store // may be nil
 	actor string
 }
 
@@ -173,24 +189,27 @@ func (p *putBack) rollback(ctx context.Context, id string) (console.RollbackResu
 	if err != nil {
 		return doc, err
 	}
+	var errs []error
 	for _, rollout := range ids {
 		restored, err := p.guard.Rollback(ctx, rollout, p.actor)
 		if errors.Is(err, tune.ErrUnknown) || errors.Is(err, safety.ErrEnded) {
 			continue // it holds nothing any more
 		}
-		if err != nil && len(restored) == 0 {
-			return doc, err
-		}
 		for _, r := range restored {
 			doc.Restored = append(doc.Restored, outcomeOf(r, managed))
 		}
+		if err != nil { // a value or a file is not back: the rollout stays open, and the others are tried
+			errs = append(errs, err)
+			continue
+		}
 		r, err := p.record(ctx, rollout)
 		if err != nil {
-			return doc, err
+			errs = append(errs, err)
+			continue
 		}
 		doc.Rollouts = append(doc.Rollouts, r)
 	}
-	return doc, nil
+	return doc, errors.Join(errs...)
 }
 
 // which finds the rollouts meant: by a rollout's id, by a recommendation's, or all.
@@ -204,7 +223,10 @@ func (p *putBack) which(ctx context.Context, managed []tune.Managed, id string) 
 		}
 		return all, nil
 	}
-	known, err := p.store.Rollout(ctx, id)
+	known, err := tune.Rollout{}, error(tune.ErrUnknown)
+	if p.store != nil {
+		known, err = p.store.Rollout(ctx, id)
+	}
 	switch {
 	case err == nil:
 		return []string{known.ID}, nil
@@ -218,7 +240,10 @@ func (p *putBack) which(ctx context.Context, managed []tune.Managed, id string) 
 
 // record marks a rollout of history as put back; one that history lost is only in the journal.
 func (p *putBack) record(ctx context.Context, id string) (tune.Rollout, error) {
-	r, err := p.store.Rollout(ctx, id)
+	r, err := tune.Rollout{}, error(tune.ErrUnknown)
+	if p.store != nil {
+		r, err = p.store.Rollout(ctx, id)
+	}
 	if isMissing(err) {
 		return tune.Rollout{ID: id, State: tune.RolledBack, Reason: tune.ReasonOperator, Stages: []tune.Stage{}, Actor: p.actor}, nil
 	}

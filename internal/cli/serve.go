@@ -32,6 +32,7 @@ func (a *app) serveCommand() *cobra.Command {
 
 func (a *app) serve(ctx context.Context) error {
 	if err := a.cfg.PrepareDataDir(); err != nil {
+		a.recoverLeftovers(ctx) // serve's own guard would have
 		return err
 	}
 	control, err := console.ListenUnix(a.cfg.Socket())

@@ -39,7 +39,9 @@ func (s *server) begin(rec string, meter *postedMeter) (*trialOnAir, func()) {
 	s.mu.Unlock()
 	return t, func() {
 		s.mu.Lock()
-		s.current = nil
+		if s.current == t { // the next one may be on air already
+			s.current = nil
+		}
 		s.mu.Unlock()
 		close(t.done)
 	}
