@@ -34,6 +34,7 @@ func (a *app) historyCommand() *cobra.Command {
 				if doc.Rollouts, err = store.Rollouts(cmd.Context(), limit); err != nil {
 					return err
 				}
+				doc.Rollouts = a.settled().all(doc.Rollouts)
 			}
 			return a.print(doc, func() { showRollouts(a.stdout, doc.Rollouts) })
 		},
@@ -106,6 +107,7 @@ func (a *app) explainCommand() *cobra.Command {
 				doc.Recommendation = rollout.Recommendation
 			}
 			if rollErr == nil {
+				rollout = a.settled().one(rollout, true)
 				doc.Rollout = &rollout
 			}
 			return a.print(doc, func() { showExplanation(a.stdout, doc) })

@@ -117,7 +117,7 @@ func (s *server) Status(ctx context.Context) (console.Status, error) {
 	if err != nil {
 		return console.Status{}, err
 	}
-	return console.Status{Rollouts: rollouts, Managed: managed, Loop: l.loop.State()}, nil
+	return console.Status{Rollouts: s.settled(managed).all(rollouts), Managed: managed, Loop: l.loop.State()}, nil
 }
 
 // managed asks the guard, or reads the journal where there is none.
@@ -134,14 +134,27 @@ func (s *server) History(ctx context.Context, q console.HistoryQuery) ([]tune.Ro
 	if l == nil {
 		return nil, starting("show history")
 	}
+	managed, err := l.managed(ctx, s.app)
+	if err != nil {
+		return nil, err
+	}
 	if q.ID != "" {
 		r, err := l.adviser.store.Rollout(ctx, q.ID)
 		if err != nil {
 			return nil, err
 		}
-		return []tune.Rollout{r}, nil
+		return s.settled(managed).all([]tune.Rollout{r}), nil
 	}
-	return l.adviser.store.Rollouts(ctx, q.Limit)
+	rollouts, err := l.adviser.store.Rollouts(ctx, q.Limit)
+	return s.settled(managed).all(rollouts), err
+}
+
+// settled knows what runs: the one trial on air, for nobody else writes while serve does.
+func (s *server) settled(managed []tune.Managed) settle {
+	return settle{managed: managed, live: func(r tune.Rollout, newest bool) bool {
+		l := s.ready()
+		return s.onAir(r.ID) != nil || l != nil && l.trials == nil && newest
+	}}
 }
 
 // collectors tells /metrics how telemetry fares.

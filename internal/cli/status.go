@@ -16,6 +16,8 @@ import (
 type statusDocument struct {
 	Rollouts []tune.Rollout `json:"rollouts"`
 	Managed  []tune.Managed `json:"managed"`
+	// Loop is where serve stands, when one runs.
+	Loop *tune.LoopState `json:"loop,omitempty"`
 }
 
 func (a *app) statusCommand() *cobra.Command {
@@ -33,6 +35,9 @@ func (a *app) statusCommand() *cobra.Command {
 				showManaged(a.stdout, doc.Managed)
 				fmt.Fprintln(a.stdout, "\nRollouts, newest first:")
 				showRollouts(a.stdout, doc.Rollouts)
+				if doc.Loop != nil {
+					fmt.Fprintf(a.stdout, "\nServe is %s: %s\n", doc.Loop.Phase, oneLine(doc.Loop.Reason))
+				}
 			})
 		},
 	}
@@ -52,6 +57,7 @@ func (a *app) status(ctx context.Context) (statusDocument, error) {
 		if doc.Rollouts, err = store.Rollouts(ctx, recentRollouts); err != nil {
 			return doc, err
 		}
+		doc.Rollouts = a.settled().all(doc.Rollouts)
 	}
 	managed, err := a.inspect()
 	if err != nil {
