@@ -10,9 +10,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
-
 	"semantos/internal/tune"
+	"semantos/safety"
 )
 
 // finding is one thing doctor looked at.
@@ -139,36 +138,20 @@ func (a *app) privilegeFindings() []finding {
 			Text: fmt.Sprintf("running as uid %d: recommend works from what is readable, apply does not", a.uid),
 			Hint: "run semantos as root to apply changes and to see the sockets of other users"})
 	}
-	var lim unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &lim); err == nil {
-		f := finding{Area: "memlock", Status: "ok", Text: "unlimited"}
-		if lim.Cur != unix.RLIM_INFINITY {
-			f.Text = byteSize(float64(lim.Cur))
-			if a.uid != 0 && lim.Cur < 64<<20 {
-				f.Status = "limited"
-				f.Text += ": the guard cannot lock all its memory"
-			}
-		}
-		out = append(out, f)
-	}
-	return append(out, a.oomFinding())
+	return append(out, guardFindings(safety.Weaknesses())...)
 }
 
-// oomFinding tries what the guard does to outlive memory pressure, without keeping it.
-func (a *app) oomFinding() finding {
-	const file = "/proc/self/oom_score_adj"
-	before, err := os.ReadFile(file)
-	if err == nil {
-		err = os.WriteFile(file, []byte("-1000"), 0)
+// guardFindings says what this host keeps a guard from doing to outlive what it guards against.
+func guardFindings(weak []string) []finding {
+	if len(weak) == 0 {
+		return []finding{{Area: "guard", Status: "ok", Text: "it can lock its memory, and the OOM killer spares it"}}
 	}
-	if err != nil {
-		return finding{Area: "guard", Status: "limited", Text: "oom_score_adj -1000 is not permitted: " + shortReason(err.Error()),
-			Hint: "give CAP_SYS_RESOURCE, so that memory pressure does not take the guard first"}
+	var out []finding
+	for _, w := range weak {
+		out = append(out, finding{Area: "guard", Status: "limited", Text: w,
+			Hint: "run as root with CAP_IPC_LOCK and CAP_SYS_RESOURCE, or raise RLIMIT_MEMLOCK"})
 	}
-	if err := os.WriteFile(file, before, 0); err != nil {
-		return finding{Area: "guard", Status: "limited", Text: "oom_score_adj could not be put back: " + err.Error()}
-	}
-	return finding{Area: "guard", Status: "ok", Text: "oom_score_adj -1000 is permitted"}
+	return out
 }
 
 // storageFindings looks at history, journal and leftovers without creating anything.
