@@ -121,7 +121,7 @@ const restoreTime = 30 * time.Second
 func (r *Runner) Run(ctx context.Context, req Request, progress func(Event)) (tune.Rollout, error) {
 	started := r.cfg.Now()
 	out := tune.Rollout{
-		ID:             req.Recommendation.ID + "-" + strconv.FormatInt(started.Unix(), 36),
+		ID:             req.Recommendation.ID + "-" + strconv.FormatInt(started.UnixMilli(), 36),
 		Recommendation: req.Recommendation, State: tune.Vetoed, Stages: []tune.Stage{},
 		Actor: req.Actor, Started: started, BootID: r.cfg.BootID,
 	}

@@ -145,7 +145,7 @@ func TestRunnerKeepsAndPutsBack(t *testing.T) {
 					t.Fatal(err)
 				}
 				r.want(t, out, tc.state, tc.reason, tc.live)
-				if out.ID != out.Recommendation.ID+"-"+strconv.FormatInt(started.Unix(), 36) || out.Meter != "fake" || out.Ended.IsZero() {
+				if out.ID != out.Recommendation.ID+"-"+strconv.FormatInt(started.UnixMilli(), 36) || out.Meter != "fake" || out.Ended.IsZero() {
 					t.Errorf("rollout %+v", out)
 				}
 				if !slices.ContainsFunc(r.events, func(e Event) bool { return strings.Contains(e.Text, "stage 1 of 3") }) {
