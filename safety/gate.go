@@ -144,7 +144,7 @@ func conflicts(t *tune.Tunable, c tune.Change, managed []tune.Managed) ([]string
 				Hint: fmt.Sprintf("rollout %s is trying it now: wait for it, or roll it back", m.Rollout)}
 		}
 		for _, name := range t.Conflicts {
-			if name == m.Tunable && m.State != managedGone && m.State != managedYielded {
+			if name == m.Tunable && m.State != managedGone && m.State != managedYielded && meet(m, c) {
 				out = append(out, fmt.Sprintf("%s conflicts with %s, which rollout %s holds at %s",
 					c.Tunable, m.Tunable, m.Rollout, m.Current))
 			}
@@ -152,6 +152,10 @@ func conflicts(t *tune.Tunable, c tune.Change, managed []tune.Managed) ([]string
 	}
 	return out, nil
 }
+
+// meet reports whether two values can act on the same thing: those of two namespaces, or of two devices,
+// never do. Of different scopes it is not known, so they may.
+func meet(m tune.Managed, c tune.Change) bool { return m.Scope != c.Scope || m.Target == c.Target }
 
 // The states of a [tune.Managed] the gate tells apart.
 const (

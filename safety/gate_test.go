@@ -43,8 +43,15 @@ func testGate(live ...tune.Managed) GateConfig {
 func TestGate(t *testing.T) {
 	t.Parallel()
 	held := func(name, state string) tune.Managed {
-		return tune.Managed{Tunable: name, Target: "host", Current: "1", State: state, Rollout: "r1"}
+		return tune.Managed{Tunable: name, Scope: tune.ScopeHost, Target: "host", Current: "1", State: state, Rollout: "r1"}
 	}
+	at := func(ns string) tune.Managed {
+		m := held("vm.overcommit_memory", "committed")
+		m.Scope, m.Target = tune.ScopeNetns, ns
+		return m
+	}
+	inside := someone()[0]
+	inside.Scope, inside.Target = tune.ScopeNetns, "netns:1"
 	to := func(v tune.Value) tune.Change { c := someone()[0]; c.Proposed = v; return c }
 	for _, tc := range []struct {
 		name   string
@@ -60,6 +67,8 @@ func TestGate(t *testing.T) {
 		{"sentinel has no range", testGate(), advice(0.3, to("-1")), "", nil},
 		{"conflicts with committed", testGate(held("vm.overcommit_memory", "committed")), advice(0.3), "conflicts with vm.overcommit_memory", nil},
 		{"conflict that is gone", testGate(held("vm.overcommit_memory", "gone")), advice(0.3), "", nil},
+		{"conflict in another namespace", testGate(at("netns:2")), advice(0.3, inside), "", nil},
+		{"conflict in the same namespace", testGate(at("netns:1")), advice(0.3, inside), "conflicts with", nil},
 		{"same tunable committed before", testGate(held("vm.swappiness", "committed")), advice(0.3), "", nil},
 		{"same tunable being tried", testGate(held("vm.swappiness", "trying")), advice(0.3), "", tune.ErrConflict},
 		{"protected", testGate(), advice(0.1, tune.Change{Tunable: "kernel.secret", Proposed: "1"}), "", tune.ErrDenied},
