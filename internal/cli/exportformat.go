@@ -41,7 +41,7 @@ func keptFrom(managed []tune.Managed, lookup func(name string) (*tune.Tunable, e
 		case t.Counterpart != "" && m.Current == "0":
 			k.Note = "is zero because " + t.Counterpart + " rules"
 		default:
-			p := placeOf(t, m.Target, "")
+			p := placeOf(t, m.Target, nil) // a cgroup never comes here
 			k.Sysctl, k.File, k.Note = p.Sysctl, p.File, p.Why
 		}
 		if k.Note != "" {

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -98,7 +100,7 @@ func (a *app) printUndo(id string) error {
 		if err != nil {
 			return err
 		}
-		doc.Lines = append(doc.Lines, undoLines(changes, r.lookup, r.cgroupMount(), r.enterNetns())...)
+		doc.Lines = append(doc.Lines, undoLines(changes, r.lookup, r.cgroupMount, r.enterNetns())...)
 		files, err := safety.InspectFiles(d.dataDir, d.runDir, id)
 		if err != nil {
 			return err
@@ -117,7 +119,16 @@ func (a *app) printUndo(id string) error {
 	})
 }
 
-func (r *rooms) cgroupMount() string { return r.host.Path("/sys/fs/cgroup") }
+// cgroupMount is the hierarchy a cgroup file lies in: the unified one, or the one of its controller,
+// which the file's name begins with.
+func (r *rooms) cgroupMount(file string) string {
+	top := r.host.Path("/sys/fs/cgroup")
+	controller, _, _ := strings.Cut(file, ".")
+	if _, err := os.Stat(filepath.Join(top, "cgroup.controllers")); err == nil {
+		return top
+	}
+	return filepath.Join(top, controller)
+}
 
 // enterNetns gives the words that run a command in another network namespace.
 func (r *rooms) enterNetns() func(target string) string {

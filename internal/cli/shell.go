@@ -17,7 +17,7 @@ type place struct {
 }
 
 // placeOf finds the sysctl name or the file of a tunable on a target of this namespace.
-func placeOf(t *tune.Tunable, target, cgroupMount string) place {
+func placeOf(t *tune.Tunable, target string, cgroupMount func(file string) string) place {
 	rel := t.PathOf(target)
 	switch t.Method {
 	case tune.MethodSysctl:
@@ -27,7 +27,7 @@ func placeOf(t *tune.Tunable, target, cgroupMount string) place {
 	case tune.MethodDebugfs:
 		return place{File: path.Join("/sys/kernel/debug", rel)}
 	case tune.MethodCgroup:
-		return place{File: path.Join(cgroupMount, target, rel)}
+		return place{File: path.Join(cgroupMount(rel), target, rel)}
 	case tune.MethodDMALatency:
 		return place{Why: "is held by an open descriptor and ends with the process that holds it"}
 	}
@@ -51,7 +51,7 @@ func quote(s string) string {
 }
 
 // undoLines are the plain shell lines of writes that put tunables back, in their order.
-func undoLines(changes []tune.Change, lookup func(name string) (*tune.Tunable, error), cgroupMount string, enter func(target string) string) []string {
+func undoLines(changes []tune.Change, lookup func(name string) (*tune.Tunable, error), cgroupMount func(file string) string, enter func(target string) string) []string {
 	var lines []string
 	for _, c := range changes {
 		t, err := lookup(c.Tunable)

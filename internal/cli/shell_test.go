@@ -58,7 +58,7 @@ func TestUndoLines(t *testing.T) {
 		changes = append(changes, tune.Change{Tunable: m.Tunable, Scope: m.Scope, Target: m.Target, Proposed: m.Original})
 	}
 	changes = append(changes, tune.Change{Tunable: "vm.unknown", Proposed: "1"})
-	got := undoLines(changes, catalogue, "/sys/fs/cgroup", enter)
+	got := undoLines(changes, catalogue, func(string) string { return "/sys/fs/cgroup" }, enter)
 	want := []string{
 		"sysctl -w net.core.somaxconn=8",
 		"nsenter --net=/proc/77/ns/net sysctl -w 'net.ipv4.tcp_rmem=4096 131072 6291456'",
