@@ -163,6 +163,7 @@ type memDisk struct {
 	hook  func()
 	full  string // appends below this folder fail half-way, as on a full disk
 	dead  string // syncs below this folder fail
+	stuck string // this file cannot be removed
 }
 
 func newMemDisk() *memDisk { return &memDisk{files: map[string][]byte{}, hook: func() {}} }
@@ -195,6 +196,9 @@ func (d *memDisk) Replace(path string, data []byte, _ fs.FileMode) error {
 
 func (d *memDisk) Remove(path string) error {
 	d.hook()
+	if path == d.stuck {
+		return syscall.EPERM
+	}
 	delete(d.files, path)
 	return nil
 }

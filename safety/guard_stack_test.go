@@ -112,3 +112,35 @@ func TestForeignWriteBetweenSlots(t *testing.T) {
 		}
 	}
 }
+
+// TestFileThatStaysIsHeld: values are back, but the next boot would set them again. Until the file is
+// gone the rollout is open, and a later rollback of everything finds it.
+func TestFileThatStaysIsHeld(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.apply(t, "r1", "q.plain=50")
+	if err := b.guard.commit(t.Context(), "r1"); err != nil {
+		t.Fatal(err)
+	}
+	files, err := b.guard.persist(t.Context(), "r1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.disk.stuck = files[0]
+	if got, err := b.guard.rollback("r1", ""); !errors.Is(err, tune.ErrStorage) || len(got) != 1 || got[0].Outcome != PutBack {
+		t.Fatalf("rollback: %+v, %v", got, err)
+	}
+	b.untouched(t)
+	b.start()
+	m := b.guard.state.managed(b.boot, true)
+	if len(m) != 1 || m[0].State != "persisted" || m[0].Current != "5" {
+		t.Errorf("managed %+v", m)
+	}
+	b.disk.stuck = ""
+	if _, err := b.guard.rollback("r1", ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.disk.ReadFile(files[0]); err == nil || len(b.guard.state.managed(b.boot, true)) != 0 {
+		t.Error("file or record stays")
+	}
+}

@@ -210,6 +210,8 @@ func (s *journalState) managed(boot string, idle bool) []tune.Managed {
 				m.Current = en.Old
 			}
 			switch {
+			case en.End == kindRestored && ro.outlives():
+				m.State = "persisted" // its file could not be removed: the next boot would set it again
 			case en.End == kindRestored:
 				continue
 			case en.End == kindYielded:

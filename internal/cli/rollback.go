@@ -280,6 +280,10 @@ func outcomeOf(r safety.Restored, managed []tune.Managed) tune.Managed {
 
 func (a *app) showRestored(doc console.RollbackResult) error {
 	err := a.print(doc, func() {
+		if len(doc.Restored) == 0 && len(doc.Rollouts) > 0 {
+			fmt.Fprintln(a.stdout, "Every value was back already; what was written for the next boot is removed.")
+			return
+		}
 		if len(doc.Restored) == 0 {
 			fmt.Fprintln(a.stdout, "Nothing to roll back: every tunable is as it was found.")
 			return
