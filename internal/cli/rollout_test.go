@@ -298,6 +298,9 @@ func TestGuardKilledTheParentEnds1AndTheNextCommandRestores(t *testing.T) {
 			if got := m.run(t, "status"); got.exit != 0 || !strings.Contains(got.stdout, "in_doubt") || m.read(t, "proc/sys/vm/swappiness") != "40" {
 				t.Errorf("status: exit %d\n%s", got.exit, got.stdout)
 			}
+			if got := m.run(t, "tunables", "--domain", "vm"); got.exit != 0 || !strings.Contains(got.stderr, "vm.swappiness on host was left at") {
+				t.Errorf("tunables: exit %d\n%s", got.exit, got.stderr)
+			}
 			got := m.run(t, next...)
 			if got.exit != 0 || m.read(t, "proc/sys/vm/swappiness") != "60" {
 				t.Errorf("%v: exit %d, swappiness %s\n%s%s", next, got.exit, m.read(t, "proc/sys/vm/swappiness"), got.stdout, got.stderr)

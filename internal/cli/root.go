@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"slices"
+
 	"github.com/spf13/cobra"
 )
 
@@ -25,7 +27,15 @@ func (a *app) rootCommand() *cobra.Command {
 		SilenceUsage:               true,
 		SuggestionsMinimumDistance: 2,
 		CompletionOptions:          cobra.CompletionOptions{HiddenDefaultCmd: true},
-		PersistentPreRunE:          func(cmd *cobra.Command, _ []string) error { return a.start(cmd) },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := a.start(cmd); err != nil {
+				return err
+			}
+			if onlyReads(cmd) {
+				a.mentionLeftovers()
+			}
+			return nil
+		},
 	}
 	a.globalFlags(root.PersistentFlags())
 	root.AddCommand(
@@ -35,6 +45,15 @@ func (a *app) rootCommand() *cobra.Command {
 		a.versionCommand(), a.guardCommand(),
 	)
 	return root
+}
+
+// onlyReads reports whether a command looks at tunables and never restores one: it says what a killed
+// semantos left, and leaves it. The others restore it first.
+func onlyReads(cmd *cobra.Command) bool {
+	if cmd.HasParent() && cmd.Parent().Name() == "kb" {
+		return true
+	}
+	return slices.Contains([]string{"status", "history", "explain", "verify", "telemetry", "tunables", "export", "doctor"}, cmd.Name())
 }
 
 // noArgs and oneArg are cobra's own checks under one name each.

@@ -96,6 +96,14 @@ func (a *app) reportLeftovers() {
 	a.sayLeftovers(leftovers(managed))
 }
 
+// mentionLeftovers is reportLeftovers for commands that have an error of their own for a journal that
+// cannot be read, or need none.
+func (a *app) mentionLeftovers() {
+	if managed, err := a.inspect(); err == nil {
+		a.sayLeftovers(leftovers(managed))
+	}
+}
+
 func (a *app) sayLeftovers(left []tune.Managed) {
 	for _, m := range left {
 		a.say("%s on %s was left at %q, its original is %q; the next command with rights, such as semantos rollback --all, restores it",
