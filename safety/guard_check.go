@@ -92,6 +92,9 @@ func (g *engine) inspect(rollout, actor string, it *item) error {
 				Err: fmt.Errorf("%w: expected %q, is %q", tune.ErrStale, want, live), Hint: "run 'semantos recommend' again"}
 		}
 		c.Current = live
+		if err := g.freeElsewhere(it.writeStep, id); err != nil {
+			return err
+		}
 		it.intent, err = g.firstIntent(rollout, actor, it, id)
 		return err
 	}
@@ -124,6 +127,38 @@ func (g *engine) free(rollout string, s writeStep) error {
 			if same && en.Target == s.change.Target && en.End == "" {
 				return &tune.Error{Op: "apply", Subject: s.change.Tunable, Err: fmt.Errorf("%w: rollout %s tries %s", tune.ErrConflict, ro.ID, en.Tunable),
 					Hint: fmt.Sprintf("wait for it to end, or 'semantos rollback %s'", ro.ID)}
+			}
+		}
+	}
+	return nil
+}
+
+// freeElsewhere refuses to stack on what a rollout of another data folder holds: neither journal would
+// know of the other, and whichever ends first would take its own value for somebody else's or for the original.
+func (g *engine) freeElsewhere(s writeStep, id tune.Identity) error {
+	copies, err := readCopies(g.disk, g.run)
+	if err != nil {
+		return err
+	}
+	for _, c := range copies {
+		if len(c.records) == 0 || c.records[0].Boot != g.boot || g.state.rollouts[c.rollout()] != nil {
+			continue
+		}
+		state := loadState(scanJournal(readOrEmpty(g.disk, journalPath(c.dataDir))), []runCopy{c}, c.dataDir)
+		ro := state.rollouts[c.rollout()]
+		if ro == nil || ro.Closed {
+			continue
+		}
+		for _, en := range ro.Entries {
+			same := (en.Tunable == s.change.Tunable || en.How.Name == s.t.Counterpart) && en.Target == s.change.Target
+			if !same || en.End != "" || !en.Away || !en.Identity.Equal(id) {
+				continue
+			}
+			// What something else has set since is nobody's of ours.
+			if live, err := g.act.Read(g.tunable(en.Tunable, en.How), en.Target); err == nil && live == en.Last {
+				return &tune.Error{Op: "apply", Subject: s.change.Tunable,
+					Err:  fmt.Errorf("%w: rollout %s of data folder %s holds %s", tune.ErrConflict, ro.ID, c.dataDir, en.Tunable),
+					Hint: fmt.Sprintf("use --data-dir %s, or first 'semantos rollback %s --data-dir %s'", c.dataDir, ro.ID, c.dataDir)}
 			}
 		}
 	}

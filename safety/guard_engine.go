@@ -34,6 +34,7 @@ type engine struct {
 	cat   Catalogue
 	log   recorder
 	disk  disk
+	run   string // the run folder
 	root  string
 	boot  string
 	now   func() time.Time

@@ -60,7 +60,7 @@ func (s *guardServer) open() (func(), error) {
 		defer cancel()
 		q.stop(ctx)
 	}
-	s.engine = &engine{act: s.cfg.Actuator, cat: s.cfg.Catalogue, log: q, disk: osDisk{}, root: s.cfg.Root, boot: s.cfg.BootID,
+	s.engine = &engine{act: s.cfg.Actuator, cat: s.cfg.Catalogue, log: q, disk: osDisk{}, run: s.cfg.RunDir, root: s.cfg.Root, boot: s.cfg.BootID,
 		now: s.cfg.Now, state: loadState(found, copies, dataDir), initNetns: s.cfg.initNetns()}
 	if found.torn > 0 {
 		s.notes = append(s.notes, fmt.Sprintf("journal %s ended in %d bytes of an unfinished record: dropped", b.main.path, found.torn))

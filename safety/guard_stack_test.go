@@ -144,3 +144,39 @@ func TestFileThatStaysIsHeld(t *testing.T) {
 		t.Error("file or record stays")
 	}
 }
+
+// TestAnotherDataFolderHolds: two journals that do not know of each other cannot stack.
+func TestAnotherDataFolderHolds(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.apply(t, "r1", "q.plain=50", "p.bytes=8192")
+	if err := b.guard.commit(t.Context(), "r1"); err != nil {
+		t.Fatal(err)
+	}
+	b.data = "/elsewhere"
+	b.start()
+	for _, spec := range []string{"q.plain=60", "p.ratio=15"} {
+		_, err := b.guard.apply(t.Context(), "r2", changes(spec), "")
+		if !errors.Is(err, tune.ErrConflict) || !strings.Contains(tune.Hint(err), "rollback r1 --data-dir /data") {
+			t.Errorf("%s: %v", spec, err)
+		}
+	}
+	b.expect(t, map[string]string{"q.plain@host": "50", "p.bytes@host": "8192"})
+	b.apply(t, "r3", "q.round=8192")       // nobody's
+	b.kernel.values["q.plain@host"] = "70" // something else's now
+	b.apply(t, "r4", "q.plain=60")
+	for _, id := range []string{"r4", "r3"} {
+		if _, err := b.guard.rollback(id, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.data = "/data"
+	b.start()
+	b.apply(t, "r5", "q.plain=80") // stacking in its own folder goes on
+	for _, id := range []string{"r5", "r1"} {
+		if _, err := b.guard.rollback(id, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.expect(t, map[string]string{"q.plain@host": "70", "p.bytes@host": "0", "p.ratio@host": "20"})
+}
