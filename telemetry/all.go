@@ -26,6 +26,7 @@ func all(e *env) []collector {
 		newTables(e),
 		newTCPInfo(e),
 		newUDPSockets(e),
+		newUnixSockets(e),
 		newVmstat(e),
 	}
 }

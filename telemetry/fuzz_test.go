@@ -90,6 +90,16 @@ func FuzzDiag(f *testing.F) {
 	})
 }
 
+func FuzzUnixDiag(f *testing.F) {
+	f.Add(unixRequestBytes())
+	f.Add([]byte{1, 2, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 12, 0, 4, 0, 9, 0, 0, 0, 8, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if s, err := parseUnixDiag(b); err != nil && s != (UnixSocket{}) {
+			t.Errorf("an error and %+v", s)
+		}
+	})
+}
+
 func FuzzSnake(f *testing.F) {
 	f.Add("TCPReqQFullDoCookies")
 	f.Add("Active(anon)")

@@ -212,6 +212,29 @@ func TestKernelUDPDrops(t *testing.T) {
 	})
 }
 
+// TestKernelUnixQueue: nobody reads a local datagram socket.
+func TestKernelUnixQueue(t *testing.T) {
+	s := realSampler(t, time.Minute)
+	inFreshNetns(t, func() {
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer unix.Close(pair[0])
+		defer unix.Close(pair[1])
+		tick(t, s)
+		if _, err := unix.Write(pair[0], []byte("waiting")); err != nil {
+			t.Error(err)
+		}
+		tick(t, s)
+		ns := ownNamespace(t, s.Snapshot())
+		if ns.Signals["unix.dgram_sockets"] != 2 || ns.Signals["unix.dgram_waiting.last"] != 1 || ns.Signals["unix.dgram_waiting.max"] != 1 {
+			t.Errorf("%v sockets, %v waiting", ns.Signals["unix.dgram_sockets"], ns.Signals["unix.dgram_waiting.last"])
+		}
+	})
+}
+
 // TestKernelReceiverLimited: a reader slower than the writer holds the writer back by its window.
 func TestKernelReceiverLimited(t *testing.T) {
 	s := realSampler(t, time.Minute)

@@ -73,9 +73,30 @@ type kernelSockets struct{ buf []byte }
 
 // Dump implements SocketSource.
 func (k *kernelSockets) Dump(q DiagQuery, visit func(*DiagSocket)) (bool, error) {
+	var s DiagSocket
+	seen := 0
+	err := k.ask(diagRequestBytes(q), func(payload []byte) error {
+		if q.Max > 0 && seen >= q.Max {
+			return errCut
+		}
+		if err := parseDiag(payload, &s); err != nil {
+			return err
+		}
+		seen++
+		visit(&s)
+		return nil
+	})
+	if errors.Is(err, errCut) {
+		return true, nil
+	}
+	return false, err
+}
+
+// ask sends one request and visits the messages of its answer.
+func (k *kernelSockets) ask(request []byte, visit func(payload []byte) error) error {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
-		return false, fmt.Errorf("open sock_diag: %w", err)
+		return fmt.Errorf("open sock_diag: %w", err)
 	}
 	defer unix.Close(fd)
 	if k.buf == nil {
@@ -83,35 +104,19 @@ func (k *kernelSockets) Dump(q DiagQuery, visit func(*DiagSocket)) (bool, error)
 	}
 	// A kernel that never answers must not hang the tick.
 	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 2}) // without it only the guard is lost
-	if err := unix.Sendto(fd, diagRequestBytes(q), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return false, diagError(err)
+	if err := unix.Sendto(fd, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return diagError(err)
 	}
-	var s DiagSocket
-	seen := 0
 	for {
 		n, _, err := unix.Recvfrom(fd, k.buf, 0)
 		if err == unix.EINTR {
 			continue
 		}
 		if err != nil {
-			return false, diagError(err)
+			return diagError(err)
 		}
-		done, err := eachMessage(k.buf[:n], func(payload []byte) error {
-			if q.Max > 0 && seen >= q.Max {
-				return errCut
-			}
-			if err := parseDiag(payload, &s); err != nil {
-				return err
-			}
-			seen++
-			visit(&s)
-			return nil
-		})
-		if errors.Is(err, errCut) {
-			return true, nil
-		}
-		if done || err != nil {
-			return false, err
+		if done, err := eachMessage(k.buf[:n], visit); done || err != nil {
+			return err
 		}
 	}
 }

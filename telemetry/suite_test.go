@@ -29,6 +29,10 @@ const (
 // fakeSockets grows between its first and second use: one listener fills up, a connection moves bytes.
 type fakeSockets struct{ dumps int }
 
+func (f *fakeSockets) DumpUnix(most int, visit func(telemetry.UnixSocket)) error {
+	return (&telemetrytest.Sockets{UDP: make([]telemetry.DiagSocket, 3)}).DumpUnix(most, visit)
+}
+
 func (f *fakeSockets) Dump(q telemetry.DiagQuery, visit func(*telemetry.DiagSocket)) (bool, error) {
 	f.dumps++
 	tick := uint64(1)
@@ -65,7 +69,7 @@ func cases() []telemetrytest.Case {
 		"netstat": {"proc/net/snmp", "proc/net/netstat", "proc/net/snmp6"}, "ports": {"proc/sys/net/ipv4/ip_local_port_range"},
 		"processes": {"proc/900/"}, "schedstat": {"proc/schedstat"}, "psi": {"proc/pressure/"}, "sockstat": {"proc/net/sockstat", "proc/net/sockstat6", "proc/sys/net/ipv4/tcp_mem"},
 		"softnet": {"proc/net/softnet_stat"}, "tables": {"proc/sys/fs/", "proc/loadavg", "proc/key-users"},
-		"tcpinfo": {"proc/sys/net/ipv4/tcp_rmem"}, "udpsockets": {"proc/sys/net/core/rmem_default"}, "vmstat": {"proc/vmstat"},
+		"tcpinfo": {"proc/sys/net/ipv4/tcp_rmem"}, "udpsockets": {"proc/sys/net/core/rmem_default"}, "unixsockets": nil, "vmstat": {"proc/vmstat"},
 	}
 	core := map[string][]string{
 		"buddy": {"buddy.high_order_share"},
@@ -112,6 +116,7 @@ func cases() []telemetrytest.Case {
 			"netns:tcpinfo.sending", "netns:tcpinfo.rcvbuf_bytes.p50", "netns:tcpinfo.recv_bytes", "netns:tcpinfo.sent_bytes"},
 		"udpsockets": {"udpsocket:udpsock.drops", "udpsocket:udpsock.queue_bytes", "udpsocket:udpsock.queue_bytes.max",
 			"udpsocket:udpsock.rcvbuf_bytes", "udpsocket:udpsock.full_share"},
+		"unixsockets": {"netns:unix.dgram_sockets", "netns:unix.dgram_waiting"},
 		"vmstat": {"vm.pgscan_kswapd", "vm.pgscan_direct", "vm.allocstall", "vm.pgmajfault", "vm.nr_dirty", "vm.nr_dirty.max", "vm.nr_dirtied",
 			"vm.dirtied_bytes", "vm.written_bytes", "vm.direct_reclaim_share", "vm.dirty_of_limit_share", "vm.reclaim_efficiency"},
 	}

@@ -166,3 +166,20 @@ func (s *Sockets) Dump(q telemetry.DiagQuery, visit func(*telemetry.DiagSocket))
 	}
 	return false, nil
 }
+
+// DumpUnix implements telemetry.UnixSource: as many datagram sockets as there are UDP ones, one with a
+// message waiting, and a stream.
+func (s *Sockets) DumpUnix(_ int, visit func(telemetry.UnixSocket)) error {
+	if s.Err != nil {
+		return s.Err
+	}
+	visit(telemetry.UnixSocket{Type: 1, Waiting: 100})
+	for i := range s.UDP {
+		u := telemetry.UnixSocket{Type: 2}
+		if i == 0 {
+			u.Waiting = 200
+		}
+		visit(u)
+	}
+	return nil
+}
