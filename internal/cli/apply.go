@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -217,6 +218,8 @@ func (a *app) showNext(r tune.Rollout) {
 		}
 	case r.State == tune.Vetoed:
 		fmt.Fprintln(a.stdout, "Nothing was written. A person may go past a veto with --yes.")
+	case r.State == tune.RolledBack && (r.Reason == tune.ReasonYielded || strings.Contains(r.Detail, "left alone")):
+		fmt.Fprintln(a.stdout, "Every other tunable is as it was before.")
 	case r.State == tune.RolledBack:
 		fmt.Fprintln(a.stdout, "Every tunable is as it was before.")
 	}
