@@ -30,7 +30,7 @@ func (c smallCatalogue) Safe(t *tune.Tunable, _ tune.Facts) ([]tune.Range, error
 }
 
 func (c smallCatalogue) Default(t *tune.Tunable, _ tune.Facts) (tune.Value, error) {
-	d := map[string]tune.Value{"queue": "1024", "vector": "4 8 16", "low": "5", "high": "10", "stray": "50"}
+	d := map[string]tune.Value{"queue": "1024", "vector": "4 8 16", "low": "5", "high": "10", "stray": "50", "quota": "-1"}
 	if v, ok := d[t.Name]; ok {
 		return v, nil
 	}
@@ -71,6 +71,7 @@ func catalogue() smallCatalogue {
 		host("vector", func(t *tune.Tunable) { t.Kind, t.Of, t.Arity, t.Ordered = tune.KindVector, tune.KindInteger, 3, true }),
 		host("low", func(t *tune.Tunable) { t.DependsOn = []string{"high"} }),
 		host("high", nil),
+		host("quota", func(t *tune.Tunable) { t.Specials = []tune.Special{{Value: "-1", Meaning: "no limit", Rank: 1}} }),
 		host("locked", func(t *tune.Tunable) { t.Protected = true }),
 		host("stray", func(t *tune.Tunable) { t.Affects = []tune.Affect{{Signal: "drops", Sign: 1, Weight: 0.8}} }),
 		{Name: "disk/{device}/ahead", Scope: tune.ScopeDevice, Kind: tune.KindInteger, Risk: tune.RiskMedium},
@@ -213,6 +214,21 @@ func TestFarOffRanksFirst(t *testing.T) {
 	got = proposals(advise(t, r, values(map[string]string{"queue": "1024", "high": "1"}), Evidence{}))
 	if diff := cmp.Diff([]string{"high: 1 -> 20", "queue: 1024 -> 4096"}, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestLimitWhereNoneIsUsual: a limit someone set where the default is none counts as far off, though
+// less than a value outside its safe range.
+func TestLimitWhereNoneIsUsual(t *testing.T) {
+	t.Parallel()
+	r := engine(t, drops(bundle(change1("high", "raise", "20")), bundle(change1("quota", "raise", "2000")),
+		bundle(change1("queue", "raise", "4096"))))
+	recs := advise(t, r, values(map[string]string{"queue": "2", "high": "10", "quota": "50"}), Evidence{})
+	if diff := cmp.Diff([]string{"queue: 2 -> 4096", "quota: 50 -> 2000", "high: 10 -> 20"}, proposals(recs)); diff != "" {
+		t.Fatal(diff)
+	}
+	if recs[1].Score < 1.5*recs[2].Score {
+		t.Errorf("the limit scores %.3f, what is at its default %.3f", recs[1].Score, recs[2].Score)
 	}
 }
 

@@ -88,13 +88,20 @@ func (s *session) elementDistance(t *tune.Tunable, i int, have, want, dflt strin
 	}
 	if d, err := strconv.ParseFloat(dflt, 64); err == nil && d > 0 && !isSpecial(t, dflt) {
 		off = doublings(a, d, up)
-	} else if dflt == "" && out == 0 {
+	} else if (dflt == "" || unlimited(t, dflt)) && out == 0 {
 		off = doublings(a, b, up)
 	}
 	if out > 0 {
 		return max(out, off) + 1
 	}
 	return min(off, insideLimit)
+}
+
+// unlimited reports whether a default is a sentinel above all numbers: any limit is an operator's
+// choice then, and how far the rule wants it moved is all there is to judge it by.
+func unlimited(t *tune.Tunable, dflt string) bool {
+	sp, ok := t.SpecialOf(dflt)
+	return ok && sp.Rank > 0
 }
 
 // doublings counts how often a must be doubled (up) or halved to reach ref; 0 when it is there.
