@@ -38,6 +38,9 @@ type Plan struct {
 	Settle    time.Duration // let pass after each change of exposure
 	Sample    time.Duration // one meter sample
 	Baseline  int           // untreated slots before the first treated one
+	// Caveat is said where nothing was found: what the measured program had open before the write
+	// keeps the old value, so that no effect may only mean that it opened nothing since.
+	Caveat string
 }
 
 // PlanStage is one stage: its slots come in this order, from the start again when more are needed.
@@ -83,6 +86,7 @@ func NewPlan(req PlanRequest, tunables Tunables, rng *rand.Rand) (Plan, error) {
 	var note string
 	p.Settle, note = settleTime(entries, req.StageTime)
 	if outlives(req.Changes) && !req.Fresh {
+		p.Caveat = caveat(req.Changes)
 		if canDose(entries, req.Changes) {
 			p.dose(req, entries, rng)
 			p.Stages[0].Note = join(p.Stages[0].Note, note)
@@ -118,6 +122,18 @@ func outlives(changes []tune.Change) bool {
 		}
 	}
 	return false
+}
+
+func caveat(changes []tune.Change) string {
+	for _, c := range changes {
+		switch c.TakesEffect {
+		case tune.NewMappings:
+			return c.Tunable + " is felt by files opened and memory mapped after the write, not by what a program holds already"
+		case tune.NewSockets:
+			return c.Tunable + " is felt by sockets made after the write, not by those open already"
+		}
+	}
+	return ""
 }
 
 func canDose(entries []*tune.Tunable, changes []tune.Change) bool {

@@ -141,7 +141,7 @@ func (s Trial) judgeWhole(now time.Time, late bool) (Trial, []Effect) {
 				"better than before, but not beside untreated slots, so the load may have eased: "+f.String())
 		}
 		if !a.promising() || late {
-			return s.putBack(now, tune.Inconclusive, tune.ReasonNoEffect, "not shown to be better: "+f.String())
+			return s.putBack(now, tune.Inconclusive, tune.ReasonNoEffect, join("not shown to be better: "+f.String(), s.Plan.Caveat))
 		}
 	} else if late {
 		return s.putBack(now, tune.Inconclusive, tune.ReasonInconclusive,

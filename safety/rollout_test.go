@@ -251,6 +251,26 @@ func TestDoseRisesStageByStage(t *testing.T) {
 }
 
 // A change that turns bad in the last stage is not hidden by its good beginning.
+// TestNoEffectOnWhatWasOpenBefore: a reader that keeps its file open keeps the read-ahead of the moment
+// it opened it, and the outcome says so. A meter that opens its own files needs no such word.
+func TestNoEffectOnWhatWasOpenBefore(t *testing.T) {
+	t.Parallel()
+	for _, fresh := range []bool{false, true} {
+		changes := someone()
+		changes[0].TakesEffect = tune.NewMappings
+		plan, err := NewPlan(PlanRequest{Changes: changes, Steps: []float64{50, 100}, StageTime: 6 * time.Second, Fresh: fresh},
+			book1(&tune.Tunable{Name: "vm.swappiness", Kind: tune.KindInteger}), rand.New(rand.NewPCG(5, 6)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := newStory(t, plan, policy())
+		s.play(sample(10, 100, 0), sample(10, 100, 0)).want(tune.RolledBack, tune.ReasonNoEffect)
+		if got := strings.Contains(s.trial.Detail, "opened and memory mapped after the write"); got == fresh {
+			t.Errorf("fresh %v: detail %q", fresh, s.trial.Detail)
+		}
+	}
+}
+
 func TestLateHarmIsUndone(t *testing.T) {
 	t.Parallel()
 	s := newStory(t, testPlan(t, 30*time.Second), policy())
