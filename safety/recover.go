@@ -224,6 +224,29 @@ func Inspect(dataDir, runDir, bootID string) ([]tune.Managed, error) {
 	return state.managed(bootID, !guardAlive(runDir)), err
 }
 
+// Elsewhere names the rollouts that Inspect finds under another data folder, and that folder: they are
+// held on this host, but only a command with their folder rolls them back.
+func Elsewhere(dataDir, runDir, bootID string) map[string]string {
+	d := osDisk{}
+	copies, err := readCopies(d, runDir)
+	if err != nil {
+		return nil // Inspect says so
+	}
+	out := map[string]string{}
+	for _, c := range copies {
+		if c.dataDir == "" || c.dataDir == absolute(dataDir) {
+			continue
+		}
+		other := loadState(scanJournal(readOrEmpty(d, journalPath(c.dataDir))), []runCopy{c}, c.dataDir)
+		for _, ro := range other.open() {
+			if ro.ID == c.rollout() && (ro.Boot == bootID || ro.outlives()) {
+				out[ro.ID] = c.dataDir
+			}
+		}
+	}
+	return out
+}
+
 // InspectUndo lists the writes that would put a rollout back ("" means everything that is held),
 // in their order: Tunable and Target to write, Proposed the original, Current what was left there.
 // Of a pair it names the member that was active.

@@ -88,12 +88,12 @@ func (a *app) apply(ctx context.Context, args []string, f applyFlags) error {
 	if err != nil {
 		return err
 	}
-	if f.dryRun {
-		return a.dryRun(ctx, r, rec)
-	}
 	meter, err := openMeter(ctx, f.meter)
 	if err != nil {
 		return err
+	}
+	if f.dryRun {
+		return a.dryRun(ctx, r, rec)
 	}
 	if c := a.serving(ctx); c != nil {
 		return a.applyThrough(ctx, c, rec, f, meter)

@@ -42,6 +42,10 @@ func (a *app) kbSearchCommand() *cobra.Command {
 			}
 			hits := search(passages(r.cat.All(), r.rules), args, limit)
 			return a.print(searchDocument{Hits: hits}, func() {
+				if len(hits) == 0 {
+					fmt.Fprintln(a.stdout, "Nothing found: no tunable or symptom has any of these words.")
+					return
+				}
 				rows := make([][]string, len(hits))
 				for i, h := range hits {
 					rows[i] = []string{h.Kind, h.Name, fmt.Sprintf("%.2f", h.Score), h.Why}

@@ -140,7 +140,9 @@ func showRecommendation(w io.Writer, rank int, rec tune.Recommendation) {
 	if rec.ExpectedImpact.Signal != "" {
 		expect = fmt.Sprintf("%s %s. %s", rec.ExpectedImpact.Signal, rec.ExpectedImpact.Direction, expect)
 	}
-	paragraph(w, 4, "expect  ", oneLine(expect))
+	if expect != "" { // the operator's own values come without one
+		paragraph(w, 4, "expect  ", oneLine(expect))
+	}
 }
 
 // changeName spells a change as the command line takes it, target behind @ where the name lacks it.

@@ -58,7 +58,7 @@ func (a *app) undoCommand() *cobra.Command {
 			if err != nil && len(managed) == 0 {
 				return err
 			}
-			id := newestRollout(managed)
+			id := newestRollout(a.ours(managed))
 			if lines {
 				return a.printUndo(id)
 			}
@@ -111,7 +111,7 @@ func (a *app) printUndo(id string) error {
 	}
 	return a.print(doc, func() {
 		if len(doc.Lines) == 0 {
-			a.say("nothing to undo: every tunable is as it was found")
+			a.say("nothing to undo: %s", a.asFound())
 		}
 		for _, line := range doc.Lines {
 			fmt.Fprintln(a.stdout, line)
@@ -162,7 +162,7 @@ func (a *app) rollback(ctx context.Context, id string) error {
 	}
 	// Values are put back whatever became of history: an unusable DATA_DIR is said after it.
 	store, storeErr := a.openStore(ctx)
-	doc, err := (&putBack{guard: guard, store: store, actor: a.actor()}).rollback(ctx, id)
+	doc, err := (&putBack{guard: guard, store: store, actor: a.actor(), elsewhere: a.elsewhere()}).rollback(ctx, id)
 	if storeErr != nil && errors.Is(err, tune.ErrUsage) {
 		err = nil // the id may well be in the history that cannot be read
 	}
@@ -187,6 +187,8 @@ type putBack struct {
 	guard *safety.Client
 	store *sqlite.Store // may be nil
 	actor string
+	// elsewhere has the data folder of what only a command with that folder rolls back.
+	elsewhere map[string]string
 }
 
 // rollback takes one rollout, or each one that holds something, newest first.
@@ -244,6 +246,9 @@ func (p *putBack) which(ctx context.Context, managed []tune.Managed, id string) 
 	case !isMissing(err):
 		return nil, err
 	case !slices.ContainsFunc(managed, func(m tune.Managed) bool { return m.Rollout == id }):
+		if dir, there := p.elsewhere[id]; there {
+			return nil, usage("roll back", id, "semantos rollback "+id+" --data-dir "+quote(dir), "it was made with another DATA_DIR")
+		}
 		return nil, usage("roll back", id, "semantos status lists what holds something", "no rollout has this id")
 	}
 	return []string{id}, nil
@@ -285,7 +290,7 @@ func (a *app) showRestored(doc console.RollbackResult) error {
 			return
 		}
 		if len(doc.Restored) == 0 {
-			fmt.Fprintln(a.stdout, "Nothing to roll back: every tunable is as it was found.")
+			fmt.Fprintln(a.stdout, "Nothing to roll back: "+a.asFound())
 			return
 		}
 		rows := make([][]string, len(doc.Restored))

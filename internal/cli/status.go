@@ -32,7 +32,11 @@ func (a *app) statusCommand() *cobra.Command {
 			}
 			return a.print(doc, func() {
 				fmt.Fprintln(a.stdout, "Managed tunables:")
-				showManaged(a.stdout, doc.Managed)
+				if unknown := a.sayElsewhere(); unknown && len(doc.Managed) == 0 {
+					fmt.Fprintln(a.stdout, "None that is known here.")
+				} else {
+					showManaged(a.stdout, doc.Managed)
+				}
 				fmt.Fprintln(a.stdout, "\nRollouts, newest first:")
 				showRollouts(a.stdout, doc.Rollouts)
 				if doc.Loop != nil {

@@ -4,13 +4,32 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
 )
 
-// pageWidth is what tables for people fit in.
+// pageWidth is what tables for people fit in, where no narrower terminal says otherwise.
 const pageWidth = 100
+
+// narrowest is the terminal below which wrapping helps nobody.
+const narrowest = 60
+
+// pageOf is the page of a writer: pageWidth, or the terminal's width if that is less.
+func pageOf(w io.Writer) int {
+	f, ok := w.(*os.File)
+	if !ok {
+		return pageWidth
+	}
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil || size.Col == 0 { // no terminal, or one that does not know
+		return pageWidth
+	}
+	return min(pageWidth, max(narrowest, int(size.Col)))
+}
 
 // table prints rows under a header, two spaces between columns. The last column takes what is left of
 // the page and wraps under itself; a table of values that is wider anyway is left to the terminal.
@@ -21,7 +40,7 @@ func table(w io.Writer, header []string, rows [][]string) {
 			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
 		}
 	}
-	left := 0
+	left, page := 0, pageOf(w)
 	for _, n := range widths[:len(widths)-1] {
 		left += n + 2
 	}
@@ -30,7 +49,7 @@ func table(w io.Writer, header []string, rows [][]string) {
 		for i, cell := range row[:len(row)-1] {
 			line.WriteString(pad(cell, widths[i]+2))
 		}
-		for i, part := range wrap(row[len(row)-1], max(24, pageWidth-left)) {
+		for i, part := range wrap(row[len(row)-1], max(24, page-left)) {
 			if i > 0 {
 				line.WriteString(strings.Repeat(" ", left))
 			}
@@ -67,7 +86,7 @@ func wrap(text string, width int) []string {
 func paragraph(w io.Writer, indent int, label, text string) {
 	head := strings.Repeat(" ", indent) + label
 	under := strings.Repeat(" ", utf8.RuneCountInString(head))
-	for i, line := range wrap(text, pageWidth-utf8.RuneCountInString(head)) {
+	for i, line := range wrap(text, pageOf(w)-utf8.RuneCountInString(head)) {
 		if i > 0 {
 			head = under
 		}

@@ -2,11 +2,13 @@ package cli
 
 import (
 	"bytes"
+	"os"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 func TestTableWrapsItsLastColumn(t *testing.T) {
@@ -67,5 +69,22 @@ func TestByCount(t *testing.T) {
 	t.Parallel()
 	if diff := cmp.Diff([]string{"c", "a", "b"}, byCount(map[string]int{"a": 1, "b": 1, "c": 3})); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestTableFitsANarrowTerminal(t *testing.T) {
+	t.Parallel()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skip("needs a terminal device: ", err)
+	}
+	defer func() { _ = master.Close() }()
+	for columns, want := range map[uint16]int{80: 80, 20: narrowest, 200: pageWidth, 0: pageWidth} {
+		if err := unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: columns}); err != nil {
+			t.Fatal(err)
+		}
+		if got := pageOf(master); got != want {
+			t.Errorf("a terminal of %d columns gives a page of %d, want %d", columns, got, want)
+		}
 	}
 }

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -46,6 +48,21 @@ func (f tunableFilter) takes(t *tune.Tunable) bool {
 	return strings.Contains(strings.ToLower(t.Name+" "+strings.Join(t.Aliases, " ")+" "+t.Summary), text)
 }
 
+// check refuses a domain or scope that no entry has: an empty list would look like an answer.
+func (f tunableFilter) check(all []*tune.Tunable) error {
+	domains, scopes := map[string]bool{}, map[string]bool{}
+	for _, t := range all {
+		domains[t.Domain], scopes[string(t.Scope)] = true, true
+	}
+	if f.domain != "" && !domains[f.domain] {
+		return usage("read --domain", f.domain, "choose one of "+strings.Join(slices.Sorted(maps.Keys(domains)), ", "), "there is no such domain")
+	}
+	if f.scope != "" && !scopes[f.scope] {
+		return usage("read --scope", f.scope, "choose one of "+strings.Join(slices.Sorted(maps.Keys(scopes)), ", "), "there is no such scope")
+	}
+	return nil
+}
+
 func (a *app) tunablesCommand() *cobra.Command {
 	var filter tunableFilter
 	cmd := &cobra.Command{
@@ -72,6 +89,9 @@ func (a *app) tunablesCommand() *cobra.Command {
 }
 
 func (a *app) listTunables(r *rooms, filter tunableFilter) error {
+	if err := filter.check(r.cat.All()); err != nil {
+		return err
+	}
 	doc := tunablesDocument{Tunables: []tunableRow{}}
 	for _, t := range r.cat.All() {
 		if filter.takes(t) {

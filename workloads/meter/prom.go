@@ -63,7 +63,7 @@ func (m *promMeter) Measure() tune.Measure { return tune.Measure{Signal: "prom",
 // Check asks once.
 func (m *promMeter) Check(ctx context.Context) error {
 	if _, err := m.query(ctx); err != nil {
-		return &tune.Error{Op: "ask meter", Subject: m.name, Err: err, Hint: "the query must give exactly one number"}
+		return &tune.Error{Op: "ask meter", Subject: m.name, Err: err, Hint: "check that the server answers and that the query gives exactly one number"}
 	}
 	return nil
 }
