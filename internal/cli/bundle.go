@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"semantos/internal/tune"
 )
@@ -24,6 +25,10 @@ func (r *rooms) bundle(settings []setting) (tune.Recommendation, error) {
 	}
 	if c, twice := duplicate(rec.Changes); twice {
 		return rec, usage("read --set", changeName(c), "give each tunable one value", "it is set twice")
+	}
+	if c := rec.Changes; len(c) > 0 && !slices.ContainsFunc(c, func(c tune.Change) bool { return c.Current != c.Proposed }) {
+		return rec, usage("apply --set", changeName(c[0]), "give another value, or leave it as it is",
+			"it is %s already: there is nothing to try", c[0].Current)
 	}
 	if err := r.invariants(rec.Changes); err != nil {
 		return rec, err

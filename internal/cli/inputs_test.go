@@ -33,6 +33,7 @@ func badInputs() []bad {
 		{name: "elements decrease", args: set("net.ipv4.tcp_rmem=9000,5000,100"), exit: 2, says: "net.ipv4.tcp_rmem"},
 		{name: "broken invariant", args: set("vm.dirty_background_ratio=60"), exit: 2, says: "dirty_background_ratio"},
 		{name: "set twice", args: append(set("vm.swappiness=1"), "--set", "vm.swappiness=2"), exit: 2, says: "vm.swappiness"},
+		{name: "the value it has", args: set("vm.swappiness=60"), exit: 2, says: "already"},
 		{name: "no value", args: set("vm.swappiness"), exit: 2, says: "vm.swappiness"},
 		{name: "absent tunable", args: set("vm.page-cluster=3"), exit: 4, says: "vm.page-cluster"},
 		{name: "template without a device", args: set("block/{device}/queue/read_ahead_kb=4"), exit: 2, says: "read_ahead_kb"},
