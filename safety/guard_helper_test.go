@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -38,7 +39,18 @@ func TestMain(m *testing.M) {
 	case "broken-guard":
 		exit(RefuseGuard(os.NewFile(3, "parent"), fmt.Errorf("load catalogue: %w", tune.ErrCorrupt)))
 	}
+	flag.Parse()
+	// One seed for the property tests, so that a run can be repeated; make soak draws others.
+	if f := flag.Lookup("rapid.seed"); f.Value.String() == f.DefValue && os.Getenv("SOAK") == "" {
+		exitOn(f.Value.Set("20261124"))
+	}
 	os.Exit(m.Run())
+}
+
+func exitOn(err error) {
+	if err != nil {
+		exit(err)
+	}
 }
 
 func exit(err error) {
