@@ -12,6 +12,7 @@ import (
 type signalMeter struct {
 	sampler windows
 	measure tune.Measure
+	fresh   bool
 }
 
 // windows is a sampler of one's own.
@@ -26,8 +27,50 @@ const looksApart = 500 * time.Millisecond
 
 func (m *signalMeter) Name() string { return "signal:" + m.measure.Signal }
 
-// Fresh is false: what this host's clients do is unknown, and old connections may live on.
-func (m *signalMeter) Fresh() bool { return false }
+// Fresh is false unless connections were seen to live shortly: old ones may keep what they have.
+func (m *signalMeter) Fresh() bool { return m.fresh }
+
+// turnoverLook is how long opened connections are counted before a rollout that only they will see.
+const turnoverLook = time.Second
+
+// shortLived looks whether a namespace's connections are opened about as fast as they stand: then each
+// slot has connections of its own, and a value for new sockets can be switched back and forth.
+func shortLived(ctx context.Context, sampler windows, netns string) bool {
+	sampler.Reset()
+	if sampler.Tick(ctx) != nil {
+		return false
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(turnoverLook):
+	}
+	if sampler.Tick(ctx) != nil {
+		return false
+	}
+	get := func(signal string) (float64, bool) {
+		return reading(sampler.Snapshot(), tune.Measure{Signal: signal, Entity: netns, Kind: tune.EntityNetns})
+	}
+	active, okA := get("tcp.active_opens")
+	passive, okP := get("tcp.passive_opens")
+	standing, okS := get("tcpinfo.established")
+	return okA && okP && okS && active+passive >= max(1, standing/2)
+}
+
+// newSocketsOf names the namespace whose new sockets alone will see a bundle, "" when none or several.
+func newSocketsOf(changes []tune.Change) string {
+	netns := ""
+	for _, c := range changes {
+		switch {
+		case c.TakesEffect == tune.NewMappings, c.TakesEffect == tune.NewSockets && c.Scope != tune.ScopeNetns,
+			c.TakesEffect == tune.NewSockets && netns != "" && netns != c.Target:
+			return ""
+		case c.TakesEffect == tune.NewSockets:
+			netns = c.Target
+		}
+	}
+	return netns
+}
 
 // Measure tells the runner what the one value is.
 func (m *signalMeter) Measure() tune.Measure { return m.measure }

@@ -77,7 +77,11 @@ type trialRequest struct {
 func (t *trials) run(ctx context.Context, req trialRequest, tell func(safety.Event)) (tune.Rollout, error) {
 	meter := req.meter
 	if measure := req.rec.Provenance.Measure; meter == nil && measure.Signal != "" {
-		meter = &signalMeter{sampler: t.sampler, measure: measure}
+		one := &signalMeter{sampler: t.sampler, measure: measure}
+		if netns := newSocketsOf(req.rec.Changes); netns != "" {
+			one.fresh = shortLived(ctx, t.sampler, netns)
+		}
+		meter = one
 	} else if meter != nil && measure.LossMS > 0 {
 		meter = &witnessMeter{Meter: meter, sampler: t.sampler, measure: measure}
 	}
