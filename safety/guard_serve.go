@@ -129,8 +129,8 @@ const maxQueued = 64
 
 // watch interrupts a verb that waits when the parent falls silent or the guard is told to end.
 func (s *guardServer) watch(ctx context.Context, terminated <-chan os.Signal, end context.CancelCauseFunc) {
-	tick := time.NewTicker(s.cfg.lease() / 20)
-	defer tick.Stop()
+	timer := time.NewTimer(s.cfg.lease())
+	defer timer.Stop()
 	for late := 0; ; {
 		select {
 		case <-ctx.Done():
@@ -138,12 +138,15 @@ func (s *guardServer) watch(ctx context.Context, terminated <-chan os.Signal, en
 		case <-terminated:
 			end(errTerminated)
 			return
-		case <-tick.C:
+		case <-timer.C:
 		}
-		if time.Since(s.start)-time.Duration(s.seen.Load()) < s.cfg.lease() {
+		// A renewed lease is not looked at again before it could run out: an idle guard sleeps.
+		if left := s.cfg.lease() - time.Since(s.start) + time.Duration(s.seen.Load()); left > 0 {
 			late = 0
+			timer.Reset(left)
 			continue
 		}
+		timer.Reset(s.cfg.lease() / 20)
 		if late++; late < 2 {
 			continue // we may have been stopped ourselves: let the reader catch up first
 		}
