@@ -60,8 +60,11 @@ type Signal struct {
 	Entity  string `json:"entity,omitempty"` // "" holds for the host
 	Unit    string `json:"unit"`
 	Counter bool   `json:"counter"` // the series is a rate per second
-	Help    string `json:"help"`
-	Source  string `json:"source"`
+	// Histogram signals are delivered as Name+".p50", ".p95", ".p99", ".mean" (in Unit) and ".rate"
+	// (values per second).
+	Histogram bool   `json:"histogram,omitempty"`
+	Help      string `json:"help"`
+	Source    string `json:"source"`
 }
 
 // Fact is one number that shows a symptom.
