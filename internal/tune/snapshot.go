@@ -39,6 +39,8 @@ const (
 	EntityProcess   = "process"
 	EntityCgroup    = "cgroup"
 	EntityCPU       = "cpu"
+	// EntityServer is a process that answers requests on a listening port, as probes see it.
+	EntityServer = "server"
 )
 
 // Missing says that a collector had no data, and why.
