@@ -1,0 +1,207 @@
+package learn
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"testing"
+	"time"
+
+	"semantos/internal/tune"
+	"semantos/kb/graph"
+)
+
+// noise is the stated one: the metric's coefficient of variation from run to run.
+const noise = 0.05
+
+// sweepOf simulates a full pairwise sweep over n tunables: single effects of either sign, the given
+// interactions, runs per cell, log-normal noise.
+func sweepOf(r *rand.Rand, n, runs int, cv float64, interactions map[[2]int]float64) Sweep {
+	s := Sweep{Metric: "p95_ms", Better: "lower"}
+	single := make([]float64, n)
+	for i := range single {
+		single[i] = 0.3 * r.NormFloat64()
+	}
+	name := func(i int) string { return fmt.Sprintf("vm.t%02d", i) }
+	run := func(on []string, gain float64) {
+		for range runs {
+			s.Runs = append(s.Runs, Run{On: on, Value: 10 * math.Exp(-gain+cv*r.NormFloat64())})
+		}
+	}
+	run(nil, 0)
+	for i := range n {
+		run([]string{name(i)}, single[i])
+		for j := i + 1; j < n; j++ {
+			run([]string{name(j), name(i)}, single[i]+single[j]+interactions[[2]int{i, j}])
+		}
+	}
+	return s
+}
+
+// TestInduceRecoversTheGraph: 10 tunables, 45 pairs, 10 of them interacting by a factor of 1.3 to 2 in
+// either direction, 6 runs a cell at 5 % noise.
+func TestInduceRecoversTheGraph(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(20261124, 5))
+	right, kept, there := 0, 0, 0
+	for sim := range simulations(20) {
+		truth := map[[2]int]float64{}
+		for len(truth) < 10 {
+			i, j := r.IntN(10), r.IntN(10)
+			if i < j {
+				truth[[2]int{i, j}] = math.Copysign(math.Log(1.3)+r.Float64()*math.Log(2/1.3), r.Float64()-0.5)
+			}
+		}
+		found, err := Induce(sweepOf(r, 10, 6, noise, truth), Options{Resamples: 400, Seed: uint64(sim)})
+		if err != nil || len(found) != 45 {
+			t.Fatalf("%d findings, %v", len(found), err)
+		}
+		there += len(truth)
+		for _, f := range found {
+			if !f.Kept {
+				continue
+			}
+			kept++
+			var i, j int
+			fmt.Sscanf(f.A+" "+f.B, "vm.t%d vm.t%d", &i, &j)
+			if x := truth[[2]int{i, j}]; x*f.Interaction > 0 {
+				right++
+			}
+		}
+	}
+	precision, recall := float64(right)/float64(kept), float64(right)/float64(there)
+	t.Logf("precision %.3f, recall %.3f of %d interactions", precision, recall, there)
+	if precision < 0.9 || recall < 0.8 {
+		t.Errorf("precision %.3f, recall %.3f; want at least 0.9 and 0.8", precision, recall)
+	}
+}
+
+// TestInduceInventsNothing: sweeps without any interaction; at 15 pairs, the share of sweeps with an
+// edge is the chance of inventing one.
+func TestInduceInventsNothing(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(20261124, 6))
+	sims := simulations(300)
+	invented := 0
+	for sim := range sims {
+		found, err := Induce(sweepOf(r, 6, 4, []float64{0.02, noise, 0.2}[sim%3], nil), Options{Resamples: 400, Seed: uint64(sim)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found[0].Kept {
+			invented++
+		}
+	}
+	rate := float64(invented) / float64(sims)
+	t.Logf("an edge was invented in %.1f %% of %d sweeps", 100*rate, sims)
+	// two standard errors of a rate of 5 % over this many sweeps
+	if rate > 0.05+2*math.Sqrt(0.05*0.95/float64(sims)) {
+		t.Errorf("an edge was invented in %.1f %% of sweeps", 100*rate)
+	}
+}
+
+func simulations(n int) int {
+	if os.Getenv("SOAK") == "1" {
+		return 10 * n
+	}
+	return n
+}
+
+func TestInduceRefuses(t *testing.T) {
+	t.Parallel()
+	two := func(on ...string) []Run { return []Run{{On: on, Value: 1}, {On: on, Value: 2}} }
+	for name, s := range map[string]Sweep{
+		"no direction":   {Runs: two("a", "b")},
+		"no pair":        {Better: "lower", Runs: two("a")},
+		"missing cell":   {Better: "lower", Runs: append(two("a", "b"), two("a")...)},
+		"value 0":        {Better: "lower", Runs: []Run{{Value: 0}}},
+		"NaN":            {Better: "lower", Runs: []Run{{Value: math.NaN()}}},
+		"three at once":  {Better: "lower", Runs: two("a", "b", "c")},
+		"one twice":      {Better: "lower", Runs: two("a", "a")},
+		"a nameless one": {Better: "lower", Runs: two("", "a")},
+	} {
+		if _, err := Induce(s, Options{}); !errors.Is(err, tune.ErrUsage) || tune.Hint(err) == "" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func outcome(state tune.State, verdict tune.Verdict, reason string) tune.Trace {
+	return tune.Trace{ID: "t1", State: state, Verdict: verdict, Reason: reason, Symptoms: []string{"s"},
+		Effect:  &tune.Effect{Metric: "p95_ms", Ratio: 0.5, Low: 0.4, High: 0.6},
+		Changes: []tune.Change{{Tunable: "a"}, {Tunable: "b"}}}
+}
+
+func TestObserve(t *testing.T) {
+	t.Parallel()
+	edges := []tune.Edge{
+		{From: "s", Type: tune.Relieves, To: "a"}, {From: "s", Type: tune.Relieves, To: "c"}, {From: "x", Type: tune.Relieves, To: "a"},
+		{From: "b", Type: tune.Affects, To: "p95_ms", Sign: -1}, {From: "b", Type: tune.Affects, To: "other", Sign: -1},
+	}
+	kept := Observe(outcome(tune.Committed, tune.Pass, "better"), edges)
+	if len(kept) != 2 || kept[0].Value != 1 || kept[0].Count != 0.5 || kept[1].Value != 1 {
+		t.Errorf("a kept bundle of two says %+v", kept)
+	}
+	if got := Observe(outcome(tune.RolledBack, tune.Fail, "worse"), edges); len(got) != 2 || got[0].Value != 0 {
+		t.Errorf("a worse one says %+v", got)
+	}
+	if got := Observe(outcome(tune.RolledBack, tune.Inconclusive, tune.ReasonNoEffect), edges); len(got) != 2 || got[0].Value != 0 {
+		t.Errorf("one without effect says %+v", got)
+	}
+	silent := outcome(tune.Committed, tune.Pass, "unmeasured")
+	silent.Effect = nil
+	for name, o := range map[string]tune.Trace{"unmeasured": silent, "aborted": outcome(tune.RolledBack, tune.Inconclusive, "aborted"),
+		"vetoed": outcome(tune.Vetoed, "", "veto")} {
+		if got := Observe(o, edges); got != nil {
+			t.Errorf("%s says %+v", name, got)
+		}
+	}
+}
+
+func TestApplyShrinksToTheSeed(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	e := tune.Edge{From: "s", Type: tune.Relieves, To: "a", Seed: 0.5}
+	one, event, err := Apply(e, Observation{Value: 1, Count: 1}, "t", at)
+	if err != nil || math.Abs(one.Weight-5.0/9) > 1e-9 || event.Weight != one.Weight || event.Evidence != 1 {
+		t.Errorf("one outcome makes %v (%+v), %v; want (8*0.5+1)/9", one.Weight, event, err)
+	}
+	for _, bad := range []Observation{{Value: 1.1, Count: 1}, {Value: math.NaN(), Count: 1}, {Value: 1}, {Value: 1, Count: math.Inf(1)}} {
+		if got, _, err := Apply(e, bad, "", at); !errors.Is(err, tune.ErrOutOfRange) || got != e {
+			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+}
+
+func TestRetirement(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	fails := func(e tune.Edge, n int, value float64) tune.Edge {
+		for range n {
+			var err error
+			if e, _, err = Apply(e, Observation{Value: value, Count: 1}, "t", at); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return e
+	}
+	e := tune.Edge{From: "s", Type: tune.Relieves, To: "a", Seed: 0.5}
+	if fails(e, 10, 0).Retired {
+		t.Error("ten failures retire an edge the catalogue seeds with 0.5")
+	}
+	if !fails(e, 60, 0).Retired {
+		t.Error("sixty failures do not retire it")
+	}
+	if fails(e, 60, 0.5).Retired {
+		t.Error("an edge that holds half the time is retired")
+	}
+	e.Documented = true
+	if fails(e, 200, 0).Retired {
+		t.Error("a documented edge is retired")
+	}
+	if w := fails(e, 5, 1); graph.WeightAt(w, at.AddDate(1, 0, 0)) != w.Weight {
+		t.Error("a documented edge decays")
+	}
+}
