@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"semantos/internal/tune"
+	"semantos/kb/validate"
 )
 
 // Advice keeps recommendations.
@@ -27,10 +28,40 @@ type Trials interface {
 	Outcomes(ctx context.Context, symptom string, tunables []string) ([]tune.Rollout, error)
 }
 
-// Store is what a backend of kb offers today.
+// Graph keeps nodes, edges and what edges were learned from.
+type Graph interface {
+	UpsertNodes(ctx context.Context, nodes []tune.Node) error
+	UpsertEdges(ctx context.Context, edges []tune.Edge) error
+	Node(ctx context.Context, id string) (tune.Node, error)
+	Nodes(ctx context.Context) ([]tune.Node, error)
+	Edges(ctx context.Context) ([]tune.Edge, error)
+	AppendEdgeEvent(ctx context.Context, from string, typ tune.EdgeType, to string, e tune.EdgeEvent) error
+	EdgeHistory(ctx context.Context, from string, typ tune.EdgeType, to string) ([]tune.EdgeEvent, error)
+	GraphVersion(ctx context.Context) (int64, error)
+}
+
+// Memory keeps traces.
+type Memory interface {
+	SaveTrace(ctx context.Context, t tune.Trace) error
+	Trace(ctx context.Context, id string) (tune.Trace, error)
+	Traces(ctx context.Context, limit int) ([]tune.Trace, error)
+	EachTrace(ctx context.Context, yield func(tune.Trace) error) error
+}
+
+// Whole writes everything at once and walks what only an export lists.
+type Whole interface {
+	Apply(ctx context.Context, b validate.Batch) error
+	EachEdgeEvent(ctx context.Context, yield func(validate.Event) error) error
+	EachRecommendation(ctx context.Context, yield func(validate.Advice) error) error
+}
+
+// Store is what a backend of kb offers.
 type Store interface {
 	Advice
 	Trials
+	Graph
+	Memory
+	Whole
 	Close() error
 }
 
@@ -42,6 +73,14 @@ func Run(t *testing.T, open func(t *testing.T) (store Store, reopen func() Store
 	t.Run("unknown ids", func(t *testing.T) { unknownIDs(t, open) })
 	t.Run("concurrent use", func(t *testing.T) { concurrent(t, open) })
 	t.Run("cancelled context", func(t *testing.T) { cancelled(t, open) })
+	t.Run("graph", func(t *testing.T) { graph(t, open) })
+	t.Run("graph version", func(t *testing.T) { graphVersion(t, open) })
+	t.Run("edge history", func(t *testing.T) { edgeHistory(t, open) })
+	t.Run("traces", func(t *testing.T) { traces(t, open) })
+	t.Run("names are data", func(t *testing.T) { namesAreData(t, open) })
+	t.Run("refusals", func(t *testing.T) { refusals(t, open) })
+	t.Run("all or nothing", func(t *testing.T) { allOrNothing(t, open) })
+	t.Run("whole", func(t *testing.T) { whole(t, open) })
 }
 
 type opener = func(t *testing.T) (Store, func() Store)

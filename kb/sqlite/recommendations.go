@@ -3,12 +3,11 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"time"
 
 	"semantos/internal/tune"
+	"semantos/kb/validate"
 )
 
 // keepAdvice is how long a recommendation that was not given again can still be applied by id.
@@ -17,28 +16,11 @@ const keepAdvice = 90 * 24 * time.Hour
 // SaveRecommendations stores what was printed, so that apply can find it by id. The same id again
 // replaces the older text and numbers.
 func (s *Store) SaveRecommendations(ctx context.Context, recs []tune.Recommendation, at time.Time) error {
-	tx, err := s.db.BeginTx(ctx, nil)
-	if err != nil {
-		return s.explain("save recommendations", err)
-	}
-	defer tx.Rollback()
+	b := validate.Batch{AdviceBefore: at.Add(-keepAdvice)}
 	for _, r := range recs {
-		body, err := json.Marshal(r)
-		if err != nil {
-			return fmt.Errorf("save recommendation %s: %w", r.ID, err)
-		}
-		if _, err := tx.ExecContext(ctx, `INSERT INTO recommendation (id, at, body) VALUES (?, ?, ?)
-			ON CONFLICT (id) DO UPDATE SET at = excluded.at, body = excluded.body`, r.ID, at.UnixNano(), string(body)); err != nil {
-			return s.explain("save recommendation "+r.ID, err)
-		}
+		b.Recommendations = append(b.Recommendations, validate.Advice{At: at, Recommendation: r})
 	}
-	if _, err := tx.ExecContext(ctx, `DELETE FROM recommendation WHERE at < ?`, at.Add(-keepAdvice).UnixNano()); err != nil {
-		return s.explain("expire recommendations", err)
-	}
-	if err := tx.Commit(); err != nil {
-		return s.explain("save recommendations", err)
-	}
-	return nil
+	return s.Apply(ctx, b)
 }
 
 // Recommendation finds one by its id and says when it was given last.
@@ -50,19 +32,43 @@ func (s *Store) Recommendation(ctx context.Context, id string) (tune.Recommendat
 	)
 	err := s.db.QueryRowContext(ctx, `SELECT body, at FROM recommendation WHERE id = ?`, id).Scan(&body, &at)
 	if errors.Is(err, sql.ErrNoRows) {
-		hint := "run semantos recommend; ids change with the proposed values"
-		if near := s.nearest(ctx, `SELECT id FROM recommendation WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY at DESC LIMIT 2`, id); near != "" {
-			hint = "did you mean " + near + "? Otherwise " + hint
-		}
-		return r, time.Time{}, unknown("find recommendation", id, hint)
+		near := s.nearest(ctx, `SELECT id FROM recommendation WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY at DESC LIMIT 2`, id)
+		return r, time.Time{}, validate.UnknownRecommendation(id, near)
 	}
 	if err != nil {
 		return r, time.Time{}, s.explain("find recommendation "+id, err)
 	}
-	if err := json.Unmarshal([]byte(body), &r); err != nil {
-		return r, time.Time{}, corrupt(s.path, fmt.Errorf("recommendation %s: %w", id, err))
+	if err := s.unmarshal("recommendation", body, &r); err != nil {
+		return r, time.Time{}, err
 	}
 	return r, time.Unix(0, at), nil
+}
+
+// EachRecommendation walks all recommendations, sorted by id, with the time each was given last, in UTC.
+func (s *Store) EachRecommendation(ctx context.Context, yield func(validate.Advice) error) error {
+	rows, err := s.db.QueryContext(ctx, `SELECT at, body FROM recommendation ORDER BY id`)
+	if err != nil {
+		return s.explain("list recommendations", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var (
+			a    validate.Advice
+			at   int64
+			body string
+		)
+		if err := rows.Scan(&at, &body); err != nil {
+			return s.explain("list recommendations", err)
+		}
+		if err := s.unmarshal("recommendation", body, &a.Recommendation); err != nil {
+			return err
+		}
+		a.At = time.Unix(0, at).UTC()
+		if err := yield(a); err != nil {
+			return err
+		}
+	}
+	return s.ended("list recommendations", rows)
 }
 
 // nearest completes the beginning of an id when exactly one stored id starts with it.
@@ -82,18 +88,5 @@ func (s *Store) column(ctx context.Context, query string, args ...any) ([]string
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close()
-	var out []string
-	for rows.Next() {
-		var text string
-		if err := rows.Scan(&text); err != nil {
-			return nil, err
-		}
-		out = append(out, text)
-	}
-	return out, rows.Err()
-}
-
-func unknown(op, id, hint string) error {
-	return &tune.Error{Op: op, Subject: fmt.Sprintf("%q", id), Err: tune.ErrUnknown, Hint: hint}
+	return texts(rows)
 }

@@ -3,45 +3,35 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
 	"semantos/internal/tune"
+	"semantos/kb/validate"
 )
 
 // SaveRollout stores a rollout; saving the same id again replaces it (running, then finished, then
 // rolled back by a person).
 func (s *Store) SaveRollout(ctx context.Context, r tune.Rollout) error {
-	op := "save rollout " + r.ID
-	body, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("%s: %w", op, err)
-	}
-	tx, err := s.db.BeginTx(ctx, nil)
-	if err != nil {
-		return s.explain(op, err)
-	}
-	defer tx.Rollback()
-	if _, err := tx.ExecContext(ctx, `INSERT INTO rollout (id, recommendation, symptom, state, started, body)
+	return s.Apply(ctx, validate.Batch{Rollouts: []tune.Rollout{r}})
+}
+
+func (w *writer) putRollout(r tune.Rollout) error {
+	if err := w.put1(r, `INSERT INTO rollout (id, recommendation, symptom, state, started, body)
 		VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET recommendation = excluded.recommendation,
 		symptom = excluded.symptom, state = excluded.state, started = excluded.started, body = excluded.body`,
-		r.ID, r.Recommendation.ID, r.Recommendation.Provenance.Symptom, string(r.State), r.Started.UnixNano(), string(body)); err != nil {
-		return s.explain(op, err)
+		r.ID, r.Recommendation.ID, r.Recommendation.Provenance.Symptom, string(r.State), r.Started.UnixNano()); err != nil {
+		return err
 	}
-	if _, err := tx.ExecContext(ctx, `DELETE FROM rollout_change WHERE rollout = ?`, r.ID); err != nil {
-		return s.explain(op, err)
+	if _, err := w.exec(`DELETE FROM rollout_change WHERE rollout = ?`, r.ID); err != nil {
+		return err
 	}
 	for _, c := range r.Recommendation.Changes {
-		if _, err := tx.ExecContext(ctx, `INSERT OR IGNORE INTO rollout_change (rollout, tunable, target) VALUES (?, ?, ?)`,
+		if _, err := w.exec(`INSERT OR IGNORE INTO rollout_change (rollout, tunable, target) VALUES (?, ?, ?)`,
 			r.ID, c.Tunable, c.Target); err != nil {
-			return s.explain(op, err)
+			return err
 		}
-	}
-	if err := tx.Commit(); err != nil {
-		return s.explain(op, err)
 	}
 	return nil
 }
@@ -52,16 +42,14 @@ func (s *Store) Rollout(ctx context.Context, id string) (tune.Rollout, error) {
 	err := s.db.QueryRowContext(ctx, `SELECT body FROM rollout WHERE id = ?1 OR recommendation = ?1
 		ORDER BY id = ?1 DESC, started DESC, id DESC LIMIT 1`, id).Scan(&body)
 	if errors.Is(err, sql.ErrNoRows) {
-		hint := "see semantos history for the ids there are"
-		if near := s.nearest(ctx, `SELECT id FROM rollout WHERE id >= ?1 AND id < ?1 || '~' ORDER BY started DESC LIMIT 2`, id); near != "" {
-			hint = "did you mean " + near + "? Otherwise " + hint
-		}
-		return tune.Rollout{}, unknown("find rollout", id, hint)
+		near := s.nearest(ctx, `SELECT id FROM rollout WHERE id >= ?1 AND id < ?1 || '~' ORDER BY started DESC LIMIT 2`, id)
+		return tune.Rollout{}, validate.UnknownRollout(id, near)
 	}
 	if err != nil {
 		return tune.Rollout{}, s.explain("find rollout "+id, err)
 	}
-	return s.decode(body)
+	var r tune.Rollout
+	return r, s.unmarshal("rollout", body, &r)
 }
 
 // Rollouts lists the newest rollouts first; a limit of 0 or less gives all.
@@ -69,11 +57,7 @@ func (s *Store) Rollouts(ctx context.Context, limit int) ([]tune.Rollout, error)
 	if limit <= 0 {
 		limit = -1
 	}
-	bodies, err := s.column(ctx, `SELECT body FROM rollout ORDER BY started DESC, id DESC LIMIT ?`, limit)
-	if err != nil {
-		return nil, s.explain("list rollouts", err)
-	}
-	return s.decodeAll(bodies)
+	return list[tune.Rollout](ctx, s, "rollouts", `SELECT body FROM rollout ORDER BY started DESC, id DESC LIMIT ?`, limit)
 }
 
 // outcomeLimit is the sliding window of outcomes that knowledge and calibration look at.
@@ -94,29 +78,5 @@ func (s *Store) Outcomes(ctx context.Context, symptom string, tunables []string)
 			args = append(args, t)
 		}
 	}
-	bodies, err := s.column(ctx, query+` ORDER BY started DESC, id DESC LIMIT ?`, append(args, outcomeLimit)...)
-	if err != nil {
-		return nil, s.explain("list outcomes", err)
-	}
-	return s.decodeAll(bodies)
-}
-
-func (s *Store) decodeAll(bodies []string) ([]tune.Rollout, error) {
-	out := make([]tune.Rollout, 0, len(bodies))
-	for _, body := range bodies {
-		r, err := s.decode(body)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, r)
-	}
-	return out, nil
-}
-
-func (s *Store) decode(body string) (tune.Rollout, error) {
-	var r tune.Rollout
-	if err := json.Unmarshal([]byte(body), &r); err != nil {
-		return r, corrupt(s.path, fmt.Errorf("a stored rollout: %w", err))
-	}
-	return r, nil
+	return list[tune.Rollout](ctx, s, "outcomes", query+` ORDER BY started DESC, id DESC LIMIT ?`, append(args, outcomeLimit)...)
 }

@@ -38,6 +38,54 @@ CREATE TABLE rollout_change (
 	PRIMARY KEY (rollout, tunable, target)
 ) STRICT;
 CREATE INDEX rollout_change_tunable ON rollout_change (tunable, rollout);
+`, `
+CREATE TABLE node (
+	id   TEXT PRIMARY KEY,
+	body TEXT NOT NULL CHECK (json_valid(body))
+) STRICT;
+CREATE TABLE edge (
+	from_id TEXT NOT NULL REFERENCES node (id),
+	type    TEXT NOT NULL,
+	to_id   TEXT NOT NULL REFERENCES node (id),
+	retired INTEGER NOT NULL,
+	body    TEXT NOT NULL CHECK (json_valid(body)),
+	PRIMARY KEY (from_id, type, to_id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE edge_event (
+	seq     INTEGER PRIMARY KEY,        -- the order of arrival, for events of the same instant
+	from_id TEXT NOT NULL,
+	type    TEXT NOT NULL,
+	to_id   TEXT NOT NULL,
+	at      INTEGER NOT NULL,           -- unix nanoseconds
+	body    TEXT NOT NULL CHECK (json_valid(body)),
+	FOREIGN KEY (from_id, type, to_id) REFERENCES edge (from_id, type, to_id)
+) STRICT;
+CREATE INDEX edge_event_edge ON edge_event (from_id, type, to_id, at, seq);
+CREATE TABLE trace (
+	id   TEXT PRIMARY KEY,
+	at   INTEGER NOT NULL,              -- unix nanoseconds of its end
+	body TEXT NOT NULL CHECK (json_valid(body))
+) STRICT;
+CREATE INDEX trace_at ON trace (at, id);
+CREATE TABLE counter (
+	name TEXT PRIMARY KEY,
+	n    INTEGER NOT NULL
+) STRICT;
+INSERT INTO counter VALUES ('graph', 0);
+`, `
+-- For a store that stands before a remote one: what it was not told yet, and what is known of it.
+CREATE TABLE outbox (
+	seq    INTEGER PRIMARY KEY AUTOINCREMENT, -- never given twice, also after a delivery
+	things INTEGER NOT NULL,
+	body   TEXT NOT NULL CHECK (json_valid(body))
+) STRICT;
+CREATE TABLE remote (
+	one      INTEGER PRIMARY KEY CHECK (one = 1),
+	writer   TEXT NOT NULL,             -- who we are there
+	database TEXT NOT NULL,             -- which one it is, '' before the first meeting
+	seq      INTEGER NOT NULL,          -- the newest outbox row it has confirmed
+	cursors  TEXT NOT NULL CHECK (json_valid(cursors))
+) STRICT;
 `}
 }
 

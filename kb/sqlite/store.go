@@ -28,8 +28,9 @@ const busyWait = 10 * time.Second
 
 // Store is safe for concurrent use, also by several processes on the same directory.
 type Store struct {
-	db   *sql.DB
-	path string
+	db    *sql.DB
+	path  string
+	queue bool // each write is also queued for a remote store; see Spool
 }
 
 // Open opens the store in dir, creating directory (0700) and file (0600) when absent, and brings its
