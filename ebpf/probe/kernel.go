@@ -3,6 +3,7 @@ package probe
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -14,19 +15,8 @@ import (
 // haveTracepoint looks for the tracepoint's typed arguments in the kernel's BTF, which is what a
 // tp_btf program is attached by.
 func haveTracepoint(types *btf.Cache, name string) (bool, error) {
-	spec, err := types.Kernel()
-	if err != nil {
-		return false, fmt.Errorf("%w: the kernel's types cannot be read (CONFIG_DEBUG_INFO_BTF, /sys/kernel/btf/vmlinux): %v",
-			tune.ErrUnsupported, err)
-	}
-	var t *btf.Typedef
-	if err := spec.TypeByName("btf_trace_"+name, &t); err != nil {
-		if errors.Is(err, btf.ErrNotFound) {
-			return false, nil
-		}
-		return false, fmt.Errorf("look for tracepoint %s: %w", name, err)
-	}
-	return true, nil
+	t, err := tracepoint(types, name)
+	return t != nil, err
 }
 
 // Types keeps what was read of the kernel's BTF while several probes are loaded; let go of it after
@@ -35,6 +25,23 @@ type Types struct{ cache *btf.Cache }
 
 // NewTypes reads nothing yet.
 func NewTypes() *Types { return &Types{cache: btf.NewCache()} }
+
+// Need says why a probe cannot work where a kernel's struct lacks a member; config names what brings it.
+func (t *Types) Need(name, member, config string) error {
+	spec, err := t.cache.Kernel()
+	if err != nil {
+		return fmt.Errorf("%w: the kernel's types cannot be read (CONFIG_DEBUG_INFO_BTF, /sys/kernel/btf/vmlinux): %v",
+			tune.ErrUnsupported, err)
+	}
+	var s *btf.Struct
+	if err := spec.TypeByName(name, &s); err != nil && !errors.Is(err, btf.ErrNotFound) {
+		return fmt.Errorf("look for struct %s: %w", name, err)
+	}
+	if s != nil && slices.ContainsFunc(s.Members, func(m btf.Member) bool { return m.Name == member }) {
+		return nil
+	}
+	return fmt.Errorf("%w: this kernel has no %s.%s (%s)", tune.ErrUnsupported, name, member, config)
+}
 
 // explain turns the kernel's no into the house's sentinels, keeping the cause.
 func explain(err error) error {
