@@ -18,7 +18,7 @@ type Catalogue struct {
 	byName     map[string]*item // names, aliases and the paths of plain entries
 	templated  []*item
 	invariants []invariant
-	edges      []Edge
+	edges      []tune.Edge
 }
 
 // item is a tunable with its compiled terms.

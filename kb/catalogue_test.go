@@ -253,24 +253,24 @@ func TestEdges(t *testing.T) {
 	t.Parallel()
 	c := loaded(t)
 	edges := c.Edges()
-	find := func(from string, kind EdgeType, to string) (Edge, bool) {
-		i := slices.IndexFunc(edges, func(e Edge) bool { return e.From == from && e.Type == kind && e.To == to })
+	find := func(from string, kind tune.EdgeType, to string) (tune.Edge, bool) {
+		i := slices.IndexFunc(edges, func(e tune.Edge) bool { return e.From == from && e.Type == kind && e.To == to })
 		if i < 0 {
-			return Edge{}, false
+			return tune.Edge{}, false
 		}
 		return edges[i], true
 	}
 	for _, tt := range []struct {
 		from   string
-		kind   EdgeType
+		kind   tune.EdgeType
 		to     string
 		sign   int
 		weight float64
 	}{
-		{"vm.dirty_ratio", ConflictsWith, "vm.dirty_bytes", -1, 1},
-		{"net.ipv4.tcp_rmem", DependsOn, "net.ipv4.tcp_moderate_rcvbuf", 1, 0.9},
-		{"vm.swappiness", DependsOn, "fact:swap", 1, 1},
-		{"net.core.somaxconn", AffectsSignal, "tcp.listen_overflows", -1, 0.9},
+		{"vm.dirty_ratio", tune.ConflictsWith, "vm.dirty_bytes", -1, 1},
+		{"net.ipv4.tcp_rmem", tune.DependsOn, "net.ipv4.tcp_moderate_rcvbuf", 1, 0.9},
+		{"vm.swappiness", tune.DependsOn, "fact:swap", 1, 1},
+		{"net.core.somaxconn", tune.Affects, "tcp.listen_overflows", -1, 0.9},
 	} {
 		e, ok := find(tt.from, tt.kind, tt.to)
 		if !ok || e.Sign != tt.sign || e.Weight != tt.weight || e.Source == "" {

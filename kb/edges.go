@@ -10,29 +10,6 @@ import (
 	"semantos/internal/tune"
 )
 
-// EdgeType is what one thing is to another.
-type EdgeType string
-
-// The types the catalogue seeds. Relieves comes from rules, and is not among them.
-const (
-	DependsOn      EdgeType = "depends_on"
-	ConflictsWith  EdgeType = "conflicts_with"
-	SynergizesWith EdgeType = "synergizes_with"
-	AffectsSignal  EdgeType = "affects"
-)
-
-// Edge is one seeded relation. From is a tunable; To is a tunable, a signal, or what a word with a
-// colon names ("goal:latency", "workload:oltp", "fact:swap").
-type Edge struct {
-	From   string   `json:"from"`
-	Type   EdgeType `json:"type"`
-	To     string   `json:"to"`
-	Sign   int      `json:"sign"`
-	Weight float64  `json:"weight"` // prior in [0,1]
-	Why    string   `json:"why,omitempty"`
-	Source string   `json:"source"` // the document behind it; such edges never decay
-}
-
 // Priors of relations an entry lists without a weight of their own.
 const (
 	priorDepends    = 0.8
@@ -46,15 +23,21 @@ func (l *loader) readEdges(d *document, broken map[string]bool) {
 		if n.Kind != yaml.MappingNode || broken[""] {
 			continue
 		}
-		e := Edge{
-			From: scalar(n, "from"), Type: EdgeType(scalar(n, "type")), To: scalar(n, "to"),
-			Sign: int(number(n, "sign")), Weight: number(n, "weight"), Why: scalar(n, "why"), Source: scalar(n, "source"),
-		}
+		e := seeded(scalar(n, "from"), tune.EdgeType(scalar(n, "type")), scalar(n, "to"), int(number(n, "sign")),
+			number(n, "weight"), scalar(n, "source"))
+		e.Why = scalar(n, "why")
 		for _, field := range []string{"from", "to"} {
 			l.pending(d, n, field)
 		}
 		l.edges = append(l.edges, e)
 	}
+}
+
+// seeded makes an edge as it is before anything was learned. What the kernel's own documents or manual
+// pages say never decays.
+func seeded(from string, kind tune.EdgeType, to string, sign int, weight float64, source string) tune.Edge {
+	return tune.Edge{From: from, Type: kind, To: to, Sign: sign, Weight: weight, Seed: weight, Source: source,
+		Documented: strings.HasPrefix(source, "Documentation/") || strings.HasPrefix(source, "man ")}
 }
 
 // pending remembers an end of an edge until every file is read.
@@ -82,39 +65,39 @@ func (l *loader) checkEdges(known func(string) (*tune.Tunable, bool)) {
 
 // gatherEdges joins the relations of the entries with the weighted ones of the files; a weighted edge
 // replaces the same relation an entry lists.
-func gatherEdges(entries []*item, weighted []Edge) []Edge {
+func gatherEdges(entries []*item, weighted []tune.Edge) []tune.Edge {
 	type key struct {
 		from string
-		kind EdgeType
+		kind tune.EdgeType
 		to   string
 	}
-	byKey := map[key]Edge{}
-	put := func(e Edge) { byKey[key{e.From, e.Type, e.To}] = e }
+	byKey := map[key]tune.Edge{}
+	put := func(e tune.Edge) { byKey[key{e.From, e.Type, e.To}] = e }
 	for _, it := range entries {
-		list := func(kind EdgeType, names []string, sign int, prior float64) {
+		list := func(kind tune.EdgeType, names []string, sign int, prior float64) {
 			for _, n := range names {
-				put(Edge{From: it.Name, Type: kind, To: n, Sign: sign, Weight: prior, Source: it.Source})
+				put(seeded(it.Name, kind, n, sign, prior, it.Source))
 			}
 		}
-		list(DependsOn, it.DependsOn, 1, priorDepends)
-		list(ConflictsWith, it.Conflicts, -1, priorConflict)
-		list(SynergizesWith, it.Synergizes, 1, priorSynergy)
+		list(tune.DependsOn, it.DependsOn, 1, priorDepends)
+		list(tune.ConflictsWith, it.Conflicts, -1, priorConflict)
+		list(tune.SynergizesWith, it.Synergizes, 1, priorSynergy)
 		for _, a := range it.Affects {
-			put(Edge{From: it.Name, Type: AffectsSignal, To: a.Signal, Sign: a.Sign, Weight: a.Weight, Source: it.Source})
+			put(seeded(it.Name, tune.Affects, a.Signal, a.Sign, a.Weight, it.Source))
 		}
 	}
 	for _, e := range weighted {
 		put(e)
 	}
-	out := make([]Edge, 0, len(byKey))
+	out := make([]tune.Edge, 0, len(byKey))
 	for _, e := range byKey {
 		out = append(out, e)
 	}
-	slices.SortFunc(out, func(a, b Edge) int {
+	slices.SortFunc(out, func(a, b tune.Edge) int {
 		return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.Type, b.Type), cmp.Compare(a.To, b.To))
 	})
 	return out
 }
 
 // Edges gives the seeded graph: relations between tunables and from tunables to signals, sorted.
-func (c *Catalogue) Edges() []Edge { return slices.Clone(c.edges) }
+func (c *Catalogue) Edges() []tune.Edge { return slices.Clone(c.edges) }

@@ -76,7 +76,7 @@ type loader struct {
 	entries    []*entry
 	narrowings []*entry
 	invariants []invariant
-	edges      []Edge
+	edges      []tune.Edge
 	ends       []edgeEnd
 	known      map[string]*tune.Tunable // nil for an entry that has problems of its own
 	where      map[string]tune.Pos

@@ -4,8 +4,6 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
-
-	"semantos/kb"
 )
 
 func (a *app) kbCommand() *cobra.Command {
@@ -74,66 +72,6 @@ func (a *app) kbShowCommand() *cobra.Command {
 				}
 			}
 			return a.explainTunable(r, args[0])
-		},
-	}
-}
-
-type edgesDocument struct {
-	Edges []kb.Edge `json:"edges"`
-}
-
-func (a *app) kbNeighborhoodCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "neighborhood NAME",
-		Short: "list the edges of a tunable, symptom or signal",
-		Args:  oneArg,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			r, err := a.openRooms()
-			if err != nil {
-				return err
-			}
-			name := args[0]
-			if t, _, err := r.cat.Lookup(name); err == nil {
-				name = t.Name
-			}
-			near := touching(r.edges(), name)
-			if len(near) == 0 {
-				if _, _, err := r.cat.Lookup(args[0]); err != nil && !r.isSignalOrSymptom(name) {
-					return err
-				}
-			}
-			return a.print(edgesDocument{Edges: near}, func() { a.showEdges(near) })
-		},
-	}
-}
-
-func (a *app) kbPathCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "path FROM TO",
-		Short: "print the shortest chain of edges between two names",
-		Args:  cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			r, err := a.openRooms()
-			if err != nil {
-				return err
-			}
-			for i, name := range args {
-				t, _, err := r.cat.Lookup(name)
-				switch {
-				case err == nil:
-					args[i] = t.Name
-				case !r.isSignalOrSymptom(name):
-					return err
-				}
-			}
-			chain := shortestPath(r.edges(), args[0], args[1])
-			return a.print(edgesDocument{Edges: chain}, func() {
-				if len(chain) == 0 {
-					fmt.Fprintf(a.stdout, "No chain of edges joins %s and %s.\n", args[0], args[1])
-					return
-				}
-				a.showEdges(chain)
-			})
 		},
 	}
 }

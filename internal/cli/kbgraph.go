@@ -1,97 +1,222 @@
 package cli
 
 import (
+	"context"
 	"fmt"
-	"slices"
 	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
 
 	"semantos/internal/tune"
 	"semantos/kb"
+	"semantos/kb/graph"
 	"semantos/telemetry"
 )
 
-// relieves is the edge a rule makes from its symptom to a tunable.
-const relieves kb.EdgeType = "relieves"
+// graph reads the knowledge graph as of now: what catalogue and rules seed, and every signal telemetry
+// delivers as a node, so that a name a person read elsewhere is known.
+func (a *app) graph(r *rooms) (*graph.Graph, error) {
+	nodes, edges := kb.Seed(r.cat, r.rules)
+	known := make(map[string]bool, len(nodes))
+	for _, n := range nodes {
+		known[n.ID] = true
+	}
+	for _, s := range telemetry.Signals() {
+		if !known[s.Name] {
+			known[s.Name] = true
+			nodes = append(nodes, tune.Node{ID: s.Name, Kind: tune.NodeSignal, Summary: s.Help, Source: s.Source})
+		}
+	}
+	return graph.New(nodes, edges, a.now())
+}
 
-// edges are the catalogue's own and one "relieves" per rule and tunable it proposes.
-func (r *rooms) edges() []kb.Edge {
-	all := r.cat.Edges()
-	for _, rule := range r.rules {
-		seen := map[string]bool{}
-		for _, relief := range rule.Relief {
-			for _, c := range relief.Changes {
-				if seen[c.Tunable] {
-					continue
+// nodeName gives the graph's name of what a person calls a tunable.
+func (r *rooms) nodeName(name string) string {
+	if t, _, err := r.cat.Lookup(name); err == nil {
+		return t.Name
+	}
+	return name
+}
+
+// unknownNode prefers the catalogue's answer, which names what is spelled alike.
+func (r *rooms) unknownNode(name string, err error) error {
+	if _, _, better := r.cat.Lookup(name); better != nil {
+		return better
+	}
+	return err
+}
+
+type neighborhoodDocument struct {
+	Node    tune.Node       `json:"node"`
+	Edges   []tune.Edge     `json:"edges"`   // those that end at the node
+	Reached []graph.Reached `json:"reached"` // strongest first
+}
+
+type pathDocument struct {
+	Edges    []tune.Edge `json:"edges"`
+	Strength float64     `json:"strength"`
+}
+
+var edgeTypes = []tune.EdgeType{tune.DependsOn, tune.ConflictsWith, tune.SynergizesWith, tune.Relieves, tune.Affects,
+	tune.PartOf, tune.TypicalOf}
+
+// readEdgeTypes reads --type.
+func readEdgeTypes(words []string) ([]tune.EdgeType, error) {
+	var out []tune.EdgeType
+	for _, w := range words {
+		known := false
+		for _, t := range edgeTypes {
+			known = known || string(t) == w
+		}
+		if !known {
+			return nil, usage("read --type", w, "give one of "+joinTypes(), "no edge is of this type")
+		}
+		out = append(out, tune.EdgeType(w))
+	}
+	return out, nil
+}
+
+func joinTypes() string {
+	words := make([]string, len(edgeTypes))
+	for i, t := range edgeTypes {
+		words[i] = string(t)
+	}
+	return strings.Join(words, ", ")
+}
+
+func (a *app) kbNeighborhoodCommand() *cobra.Command {
+	var depth, limit int
+	var types []string
+	cmd := &cobra.Command{
+		Use:     "neighborhood NAME",
+		Short:   "list what lies near a tunable, symptom or signal, strongest first",
+		Example: "  semantos kb neighborhood net.core.somaxconn --depth 2\n  semantos kb neighborhood vm.dirty_bytes --type conflicts_with",
+		Args:    oneArg,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			allowed, err := readEdgeTypes(types)
+			if err != nil {
+				return err
+			}
+			if limit < 0 {
+				return usage("read --limit", fmt.Sprint(limit), "give a number from 0 (all)", "it is too small")
+			}
+			r, g, err := a.openGraph(cmd.Context())
+			if err != nil {
+				return err
+			}
+			name := r.nodeName(args[0])
+			near, err := g.Neighborhood(name, graph.Around{Depth: depth, Types: allowed, Limit: limit})
+			node, known := g.Node(name)
+			switch {
+			case !known:
+				return r.unknownNode(args[0], err)
+			case err != nil:
+				return err
+			}
+			doc := neighborhoodDocument{Node: node, Edges: []tune.Edge{}, Reached: near}
+			for _, n := range near {
+				if n.Edge.From == name || n.Edge.To == name {
+					doc.Edges = append(doc.Edges, n.Edge)
 				}
-				seen[c.Tunable] = true
-				all = append(all, kb.Edge{From: rule.Name, Type: relieves, To: c.Tunable, Sign: 1,
-					Weight: relief.Weight, Why: relief.Why, Source: rule.Source})
 			}
-		}
+			return a.print(doc, func() { a.showReached(near) })
+		},
 	}
-	return all
+	cmd.Flags().IntVar(&depth, "depth", 1, "how many edges away, 1 to 6")
+	cmd.Flags().IntVar(&limit, "limit", 50, "how many of the strongest to print; 0 prints all")
+	cmd.Flags().StringSliceVar(&types, "type", nil, "only edges of this type (repeatable): "+joinTypes())
+	return cmd
 }
 
-// isSignalOrSymptom reports whether a name that is no tunable is known otherwise.
-func (r *rooms) isSignalOrSymptom(name string) bool {
-	return slices.ContainsFunc(r.rules, func(rule tune.Rule) bool { return rule.Name == name }) ||
-		slices.ContainsFunc(telemetry.Signals(), func(s tune.Signal) bool { return s.Name == name })
-}
-
-// touching keeps the edges that start or end at name.
-func touching(all []kb.Edge, name string) []kb.Edge {
-	out := []kb.Edge{}
-	for _, e := range all {
-		if e.From == name || e.To == name {
-			out = append(out, e)
-		}
-	}
-	return out
-}
-
-// shortestPath walks edges in either direction, breadth first; none is an empty chain.
-func shortestPath(all []kb.Edge, from, to string) []kb.Edge {
-	came := map[string]kb.Edge{}
-	queue, seen := []string{from}, map[string]bool{from: true}
-	for len(queue) > 0 && !seen[to] {
-		at := queue[0]
-		queue = queue[1:]
-		for _, e := range touching(all, at) {
-			next := other(e, at)
-			if !seen[next] {
-				seen[next] = true
-				came[next] = e
-				queue = append(queue, next)
+func (a *app) kbPathCommand() *cobra.Command {
+	var types []string
+	cmd := &cobra.Command{
+		Use:     "path FROM TO",
+		Short:   "print the strongest chain of edges between two names",
+		Example: "  semantos kb path accept_queue_overflow net.ipv4.tcp_max_syn_backlog",
+		Args:    cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			allowed, err := readEdgeTypes(types)
+			if err != nil {
+				return err
 			}
-		}
+			r, g, err := a.openGraph(cmd.Context())
+			if err != nil {
+				return err
+			}
+			for i, name := range args {
+				args[i] = r.nodeName(name)
+				if _, ok := g.Node(args[i]); !ok {
+					_, err := g.Path(args[i], args[i])
+					return r.unknownNode(name, err)
+				}
+			}
+			chain, err := g.Path(args[0], args[1], allowed...)
+			if err != nil {
+				return err
+			}
+			return a.print(pathDocument{Edges: chain.Edges, Strength: chain.Strength}, func() {
+				if chain.Strength == 0 {
+					fmt.Fprintf(a.stdout, "No chain of edges joins %s and %s.\n", args[0], args[1])
+					return
+				}
+				a.showEdges(chain.Edges)
+				fmt.Fprintf(a.stdout, "Strength %.3g, the product of the weights.\n", chain.Strength)
+			})
+		},
 	}
-	chain := []kb.Edge{}
-	for at := to; at != from && seen[to]; {
-		e := came[at]
-		chain = append(chain, e)
-		at = other(e, at)
-	}
-	slices.Reverse(chain)
-	return chain
+	cmd.Flags().StringSliceVar(&types, "type", nil, "only edges of this type (repeatable): "+joinTypes())
+	return cmd
 }
 
-func other(e kb.Edge, end string) string {
-	if e.From == end {
-		return e.To
+func (a *app) openGraph(_ context.Context) (*rooms, *graph.Graph, error) {
+	r, err := a.openRooms()
+	if err != nil {
+		return nil, nil, err
 	}
-	return e.From
+	g, err := a.graph(r)
+	return r, g, err
 }
 
-func (a *app) showEdges(all []kb.Edge) {
+func (a *app) showReached(near []graph.Reached) {
+	if len(near) == 0 {
+		fmt.Fprintln(a.stdout, "No edge of these types ends here.")
+		return
+	}
+	rows := make([][]string, len(near))
+	for i, n := range near {
+		e := n.Edge
+		rows[i] = []string{n.Node.ID, string(n.Node.Kind), fmt.Sprint(n.Depth), fmt.Sprintf("%.3f", n.Strength),
+			e.From + " " + string(e.Type) + " " + e.To, signed(e)}
+	}
+	table(a.stdout, []string{"NAME", "KIND", "DEPTH", "STRENGTH", "LAST EDGE", "WEIGHT"}, rows)
+}
+
+func (a *app) showEdges(all []tune.Edge) {
 	rows := make([][]string, len(all))
 	for i, e := range all {
-		sign := "+"
-		if e.Sign < 0 {
-			sign = "-"
-		}
-		rows[i] = []string{e.From, string(e.Type), e.To, fmt.Sprintf("%s%.2f", sign, e.Weight)}
+		rows[i] = []string{e.From, string(e.Type), e.To, signed(e), evidenceOf(e)}
 	}
-	table(a.stdout, []string{"FROM", "EDGE", "TO", "WEIGHT"}, rows)
+	table(a.stdout, []string{"FROM", "EDGE", "TO", "WEIGHT", "EVIDENCE"}, rows)
+}
+
+func signed(e tune.Edge) string {
+	if e.Sign < 0 {
+		return fmt.Sprintf("-%.2f", e.Weight)
+	}
+	return fmt.Sprintf("+%.2f", e.Weight)
+}
+
+// evidenceOf says how much of an edge was learned.
+func evidenceOf(e tune.Edge) string {
+	switch {
+	case e.Evidence > 0:
+		return fmt.Sprintf("%.1f outcomes, last %s", e.Evidence, e.Updated.Format(time.DateOnly))
+	case e.Documented:
+		return "documented"
+	}
+	return "seed"
 }
 
 func (a *app) showRule(rule tune.Rule) {
