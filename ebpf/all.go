@@ -1,0 +1,13 @@
+package ebpf
+
+import (
+	"semantos/ebpf/probe"
+	"semantos/ebpf/runqlat"
+)
+
+// All lists the probes, sorted by name. It loads nothing.
+func All() []probe.Spec {
+	return []probe.Spec{
+		runqlat.New(),
+	}
+}
