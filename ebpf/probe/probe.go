@@ -21,6 +21,9 @@ type Spec struct {
 	Costly bool
 	// Collection is bpf2go's load function.
 	Collection func() (*ebpf.CollectionSpec, error)
+	// Beside is what an event costs the kernel beyond the program's own run time, where that is much: a
+	// tracepoint that sends everybody through a slow path. Statistics do not show it, Cost adds it.
+	Beside time.Duration
 	// Optional programs may be missing on a kernel without their tracepoint; a program that is not
 	// listed here fails the probe. What is missing is told in Status.
 	Optional []string
@@ -230,8 +233,8 @@ func (p *Probe) Lost() uint64 {
 	return n
 }
 
-// Cost is what the programs' BPF run-time statistics say, cumulative since Load over the time the
-// kernel kept them.
+// Cost is what the programs' BPF run-time statistics say, and Spec.Beside for each run, cumulative since
+// Load over the time the kernel kept them.
 type Cost struct {
 	Runs uint64
 	Time time.Duration
@@ -247,7 +250,7 @@ func (p *Probe) Cost() (Cost, error) {
 			return c, fmt.Errorf("read statistics of %s of %s: %w", name, p.Name, err)
 		}
 		c.Runs += s.RunCount
-		c.Time += s.Runtime
+		c.Time += s.Runtime + time.Duration(s.RunCount)*p.Beside
 	}
 	return c, nil
 }
