@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"semantos/ebpf/probe"
 	"semantos/internal/tune"
 )
 
@@ -28,12 +29,18 @@ const (
 	natureCounter               // rate per second, .total
 	natureDuty                  // seconds spent: the rate is a share of time, and has no .total
 	natureHidden                // a counter only derivations use
+	natureHist                  // a cumulative histogram: .p50, .p95, .p99, .mean of the window, and .rate
 )
 
 type reading struct {
 	name   string
 	value  float64
+	hist   *probe.Hist // of a histogram; nil where an earlier and a later reading are enough
 	nature nature
+	// born says that it was zero at the frame before: there was nothing to count in yet.
+	born bool
+	// anew marks what begins again at zero by itself, whatever bears its entity's name.
+	anew bool
 }
 
 // subject names what a reading belongs to; the zero subject is the host.
@@ -49,7 +56,7 @@ type entry struct {
 }
 
 func (e *entry) add(name string, v float64, n nature) {
-	e.readings = append(e.readings, reading{name, v, n})
+	e.readings = append(e.readings, reading{name: name, value: v, nature: n})
 }
 
 func (e *entry) gauge(name string, v float64)   { e.add(name, v, natureGauge) }

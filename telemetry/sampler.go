@@ -19,6 +19,8 @@ type Config struct {
 	Limits Limits
 	// Sockets replaces the kernel's socket diagnostics (tests, another root); nil asks the kernel.
 	Sockets SocketSource
+	// Probes is the set every sampler of this process shares; nil reads none. It is not closed here.
+	Probes Probes
 }
 
 // Limits bound what one tick may cost on a large machine; zero fields take the defaults.
@@ -65,6 +67,7 @@ type Sampler struct {
 
 	mu     sync.Mutex
 	frames []*frame
+	histAt time.Time // of the newest frame but the last that keeps its histograms
 	stats  []Stat
 	names  suffixes
 	facts  tune.Facts
@@ -84,6 +87,9 @@ func New(cfg Config) (*Sampler, error) {
 	}
 	e := newEnv(cfg)
 	cs := all(e)
+	if cfg.Probes != nil {
+		cs = append(cs, newProbes(cfg.Probes))
+	}
 	s := &Sampler{host: cfg.Host, window: cfg.Window, env: e, collectors: cs,
 		stats: make([]Stat, len(cs)), sizes: make([]frameSize, len(cs)), names: make(suffixes)}
 	for i, c := range cs {
@@ -169,6 +175,7 @@ func (s *Sampler) keep(f *frame) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.frames = append(s.frames, f)
+	s.thin()
 	drop := 0
 	for drop+1 < len(s.frames) && f.at.Sub(s.frames[drop+1].at) >= s.window {
 		drop++
@@ -223,7 +230,7 @@ func entitiesOf(kind string, list []*signals) []tune.Entity {
 func (s *Sampler) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.frames = nil
+	s.frames, s.histAt = nil, time.Time{}
 }
 
 // Stats tells how each collector fares.

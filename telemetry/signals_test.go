@@ -43,12 +43,8 @@ func TestRealHostEmitsOnlyListed(t *testing.T) {
 	snap := s.Snapshot()
 	listed := make(map[string]bool)
 	for _, x := range Signals() {
-		listed[x.Entity+":"+x.Name] = true
-		if x.Counter {
-			listed[x.Entity+":"+x.Name+".total"] = true
-		} else {
-			listed[x.Entity+":"+x.Name+".max"] = true
-			listed[x.Entity+":"+x.Name+".last"] = true
+		for _, one := range Series(x) {
+			listed[one.Entity+":"+one.Name] = true
 		}
 	}
 	check := func(kind string, values map[string]float64) {

@@ -18,10 +18,16 @@ type series struct {
 	gen    uint64
 	inc    float64 // increase over the intervals that count
 	dt     float64 // seconds of those intervals
+	hist   *span   // of a histogram
 }
 
-func (s *series) add(r reading, at time.Time, gen uint64) {
-	if s.n > 0 && s.gen == gen && r.value >= s.last {
+// add takes a reading of the frame at; before is the time of the frame before it, zero for the first.
+func (s *series) add(r reading, at, before time.Time, gen uint64) {
+	switch {
+	case s.n == 0 && r.born && !before.IsZero():
+		s.inc += r.value
+		s.dt += at.Sub(before).Seconds()
+	case s.n > 0 && (s.gen == gen || r.anew) && r.value >= s.last:
 		// A counter that went back was reset or wrapped: how far it really went is unknown, so that
 		// interval counts neither as increase nor as time.
 		s.inc += r.value - s.last
@@ -97,12 +103,12 @@ func (s *signals) ratio(name string, part, whole []string) {
 }
 
 // suffixes keeps the spelled-out names, so that a snapshot does not build them anew.
-type suffixes map[string][3]string
+type suffixes map[string][5]string
 
-func (x suffixes) of(name string) [3]string {
+func (x suffixes) of(name string) [5]string {
 	s, ok := x[name]
 	if !ok {
-		s = [3]string{name + ".total", name + ".max", name + ".last"}
+		s = [5]string{name + ".total", name + ".max", name + ".last"}
 		x[name] = s
 	}
 	return s
@@ -123,6 +129,7 @@ func foldFrames(frames []*frame) []*fold {
 		byKey[e.subject] = d
 		out = append(out, d)
 	}
+	var before time.Time
 	for _, f := range frames {
 		for _, e := range f.order {
 			d := byKey[e.subject]
@@ -133,9 +140,14 @@ func foldFrames(frames []*frame) []*fold {
 			for _, r := range e.readings {
 				s := d.at(r.name)
 				s.nature = r.nature
-				s.add(r, f.at, e.gen)
+				if r.nature == natureHist {
+					s.addHist(r, f.at, before)
+					continue
+				}
+				s.add(r, f.at, before, e.gen)
 			}
 		}
+		before = f.at
 	}
 	return out
 }
@@ -145,6 +157,10 @@ func (d *fold) finish(names suffixes) *signals {
 		values: make(map[string]float64, 3*len(d.series)), inc: make(map[string]float64, len(d.series))}
 	for i := range d.series {
 		s := &d.series[i]
+		if s.nature == natureHist {
+			s.hist.finish(s.name, out.values, names)
+			continue
+		}
 		if s.nature == natureGauge {
 			n := names.of(s.name)
 			out.values[s.name] = s.sum / float64(s.n)
