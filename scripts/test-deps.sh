@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs the Debian packages the tests drive: web server and load, files, streams, namespaces.
+# Installs the Debian packages the tests drive: web server and load, files, streams, namespaces,
+# and what fetches and runs a Neo4j.
 # Does nothing when all are there, and only says what is missing when it may not install.
 set -eu
 
@@ -13,6 +14,8 @@ need fio fio
 need redis-server redis-server
 need ip iproute2
 need iperf3 iperf3
+need javac openjdk-17-jdk-headless
+need mvn maven
 
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" -ne 0 ]; then

@@ -117,9 +117,26 @@ func (s *Spool) Next(ctx context.Context, rows, bytes int) ([]Queued, error) {
 	return out, s.ended("read queued writes", found)
 }
 
-// Delivered forgets the queued writes up to seq: the remote store has them.
-func (s *Spool) Delivered(ctx context.Context, seq int64) error {
-	return s.transact(ctx, "confirm queued writes", func(w *writer) error { return w.delivered(seq) })
+// LastQueued gives the number of the newest write that was ever queued.
+func (s *Spool) LastQueued(ctx context.Context) (int64, error) {
+	var n int64
+	if err := s.db.QueryRowContext(ctx, `SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'outbox'`).Scan(&n); err != nil {
+		return 0, s.explain("read spool", err)
+	}
+	return n, nil
+}
+
+// Delivered forgets the queued writes up to seq: the remote store has them, as its changes after from up
+// to to. A copy that was complete up to from is then complete up to to.
+func (s *Spool) Delivered(ctx context.Context, seq, from, to int64) error {
+	return s.transact(ctx, "confirm queued writes", func(w *writer) error {
+		if err := w.delivered(seq); err != nil {
+			return err
+		}
+		_, err := w.exec(`UPDATE remote SET cursors = (SELECT json_group_object(key, ?2) FROM json_each(cursors))
+			WHERE (SELECT count(*) > 0 AND min(value) = ?1 AND max(value) = ?1 FROM json_each(cursors))`, from, to)
+		return err
+	})
 }
 
 func (w *writer) delivered(seq int64) error {
@@ -130,37 +147,47 @@ func (w *writer) delivered(seq int64) error {
 	return err
 }
 
-// Meet is told at each connection which database answers and the newest of our writes it has. Another
-// database than last time, or one that lost writes it had confirmed (restored from a backup), is told
-// everything again; requeued says so.
-func (s *Spool) Meet(ctx context.Context, database string, seq int64) (requeued bool, err error) {
+// Meeting is what a remote store says of itself when a connection begins.
+type Meeting struct {
+	Database string // which one it is
+	Seq      int64  // the newest of our queued writes it has
+	Clock    int64  // the number of its newest change
+}
+
+// Meet is told at each connection what the remote store says; known is what [Spool.Remote] gave before
+// it was asked. Another database than last time, or one that lost what it had confirmed or shown
+// (restored from a backup), is told everything again; requeued says so.
+func (s *Spool) Meet(ctx context.Context, known Remote, m Meeting) (requeued bool, err error) {
 	err = s.transact(ctx, "meet remote store", func(w *writer) error {
 		var (
-			known string
-			mine  int64
-			last  int64
+			database string
+			last     int64
 		)
-		if err := w.tx.QueryRowContext(ctx, `SELECT database, seq,
-			(SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'outbox') FROM remote`).Scan(&known, &mine, &last); err != nil {
+		if err := w.tx.QueryRowContext(ctx, `SELECT database, (SELECT coalesce(max(seq), 0)
+			FROM sqlite_sequence WHERE name = 'outbox') FROM remote`).Scan(&database, &last); err != nil {
 			return err
 		}
-		if seq > last {
+		if m.Seq > last {
 			// It knows writes of ours that we do not: this spool is an older copy of itself. Under the
 			// old name its next writes would pass for ones already delivered.
-			_, err := w.exec(`UPDATE remote SET writer = ?, database = ?, seq = 0, cursors = '{}'`, rand.Text(), database)
+			_, err := w.exec(`UPDATE remote SET writer = ?, database = ?, seq = 0, cursors = '{}'`, rand.Text(), m.Database)
 			return err
 		}
-		if known == "" || known == database && seq >= mine {
-			if _, err := w.exec(`UPDATE remote SET database = ?`, database); err != nil {
+		behind := m.Seq < known.Seq
+		for _, cursor := range known.Cursors {
+			behind = behind || cursor > m.Clock
+		}
+		if database == "" || database == m.Database && !(behind && known.Database == m.Database) {
+			if _, err := w.exec(`UPDATE remote SET database = ?`, m.Database); err != nil {
 				return err
 			}
-			return w.delivered(seq)
+			return w.delivered(m.Seq)
 		}
 		requeued = true
 		if _, err := w.exec(`DELETE FROM outbox`); err != nil {
 			return err
 		}
-		if _, err := w.exec(`UPDATE remote SET database = ?, seq = ?, cursors = '{}'`, database, seq); err != nil {
+		if _, err := w.exec(`UPDATE remote SET database = ?, seq = ?, cursors = '{}'`, m.Database, m.Seq); err != nil {
 			return err
 		}
 		return w.requeueAll()

@@ -50,7 +50,11 @@ func queued(t *testing.T, s *Spool) (ids string, last int64) {
 
 func meet(t *testing.T, s *Spool, database string, seq int64, requeued bool) {
 	t.Helper()
-	got, err := s.Meet(t.Context(), database, seq)
+	known, err := s.Remote(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Meet(t.Context(), known, Meeting{Database: database, Seq: seq, Clock: 100})
 	if err != nil || got != requeued {
 		t.Fatalf("meeting %s at %d: requeued %v, %v", database, seq, got, err)
 	}
@@ -79,7 +83,7 @@ func TestQueueKeepsOrderAndForgetsWhatWasDelivered(t *testing.T) {
 	if one, _ := s.Next(t.Context(), 10, 1); len(one) != 1 {
 		t.Errorf("%d writes within one byte: a large one must not block the queue", len(one))
 	}
-	if err := s.Delivered(t.Context(), all[0].Seq); err != nil {
+	if err := s.Delivered(t.Context(), all[0].Seq, 0, 1); err != nil {
 		t.Fatal(err)
 	}
 	s.Close()
@@ -88,7 +92,7 @@ func TestQueueKeepsOrderAndForgetsWhatWasDelivered(t *testing.T) {
 	if ids != "2 3 " {
 		t.Errorf("waiting: %s", ids)
 	}
-	if err := s.Delivered(t.Context(), last); err != nil {
+	if err := s.Delivered(t.Context(), last, 0, 1); err != nil {
 		t.Fatal(err)
 	}
 	apply(t, s, kbtest.Batch(4))
@@ -114,7 +118,7 @@ func TestMeetings(t *testing.T) {
 	if ids != "1 2 3 " {
 		t.Errorf("another database: %s", ids)
 	}
-	if err := s.Delivered(t.Context(), last); err != nil {
+	if err := s.Delivered(t.Context(), last, 0, 1); err != nil {
 		t.Fatal(err)
 	}
 	meet(t, s, "two", last-1, true) // restored from a backup
@@ -122,6 +126,20 @@ func TestMeetings(t *testing.T) {
 		t.Errorf("a database that lost writes: %s", ids)
 	}
 	before, _ := s.Remote(t.Context())
+	if err := s.Delivered(t.Context(), last, 0, 1); err != nil {
+		t.Fatal(err)
+	}
+	if stored, err := s.Pulled(t.Context(), validate.Batch{}, "nodes", 101); err != nil || stored {
+		t.Errorf("while writes wait: %v, %v", stored, err)
+	}
+	_, last = queued(t, s)
+	if err := s.Delivered(t.Context(), last, 0, 1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Pulled(t.Context(), validate.Batch{}, "nodes", 101); err != nil {
+		t.Fatal(err)
+	}
+	meet(t, s, "two", last, true)  // its clock of 100 is before what it had shown
 	meet(t, s, "two", 1000, false) // this spool is the one restored from a backup
 	if after, _ := s.Remote(t.Context()); after.Writer == before.Writer || after.Seq != 0 {
 		t.Errorf("an old copy goes on as %+v", after)
@@ -196,7 +214,7 @@ func TestPulled(t *testing.T) {
 		t.Errorf("while own writes wait: %v, %v", stored, err)
 	}
 	_, last := queued(t, s)
-	if err := s.Delivered(t.Context(), last); err != nil {
+	if err := s.Delivered(t.Context(), last, 0, 1); err != nil {
 		t.Fatal(err)
 	}
 	version, _ := s.GraphVersion(t.Context())
@@ -214,6 +232,20 @@ func TestPulled(t *testing.T) {
 	}
 	if n, _ := s.Waiting(t.Context()); n != 0 {
 		t.Error("what was pulled is not to be sent back")
+	}
+	apply(t, s, kbtest.Batch(2))
+	_, last = queued(t, s)
+	if err := s.Delivered(t.Context(), last, 7, 12); err != nil {
+		t.Fatal(err)
+	}
+	if r, _ := s.Remote(t.Context()); r.Cursors["nodes"] != 12 {
+		t.Errorf("own changes 8 to 12 after a copy up to 7: cursors %v", r.Cursors)
+	}
+	if err := s.Delivered(t.Context(), last, 13, 14); err != nil {
+		t.Fatal(err)
+	}
+	if r, _ := s.Remote(t.Context()); r.Cursors["nodes"] != 12 {
+		t.Errorf("change 13 of somebody else was skipped: cursors %v", r.Cursors)
 	}
 	for name, bad := range map[string]validate.Batch{
 		"a bad weight": {Edges: []tune.Edge{kbtest.Edge("a1", tune.Affects, "b1", 7)}},
