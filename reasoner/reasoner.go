@@ -29,6 +29,9 @@ type Evidence struct {
 	Outcomes func(symptom string, tunables []string) []tune.Rollout
 	// Capability says what can be done with a tunable on a target.
 	Capability func(t *tune.Tunable, target string) tune.Capability
+	// Learned gives what outcomes made of "tunable relieves symptom" (the catalogue's name of the
+	// tunable): its weight now over the seed's, 1 where nothing was learned; false for an unknown edge.
+	Learned func(symptom, tunable string) (factor float64, ok bool)
 }
 
 // Unseen is a rule that could not be judged: neither present nor absent.

@@ -100,7 +100,7 @@ func (s *session) finish(c candidate, ev Evidence) tune.Recommendation {
 		Rationale:   rationale(c),
 		Uncertainty: u, Admissible: c.veto == "", Veto: c.veto, Risk: tune.RiskLow,
 		ExpectedImpact: tune.Impact{Signal: c.symptom.Measure.Signal, Direction: c.symptom.Measure.Better, Summary: c.expect},
-		Score:          c.symptom.Severity * c.weight * (1 - u) * strength(far),
+		Score:          c.symptom.Severity * c.weight * learned(c, ev) * (1 - u) * strength(far),
 		Provenance: tune.Provenance{Symptom: c.symptom.Name, Entity: c.symptom.Entity, Rule: c.rule.Pos.String(),
 			Source: c.rule.Source, Voters: voters, Measure: c.symptom.Measure},
 	}
@@ -112,6 +112,23 @@ func (s *session) finish(c candidate, ev Evidence) tune.Recommendation {
 	}
 	rec.ID = tune.RecommendationID(rec.Changes)
 	return rec
+}
+
+// learned is the mean over a bundle of what outcomes made of its relieves edges, at most twice the
+// seed: experience on one host ranks, it does not invent.
+func learned(c candidate, ev Evidence) float64 {
+	if ev.Learned == nil || len(c.changes) == 0 {
+		return 1
+	}
+	sum := 0.0
+	for _, ch := range c.changes {
+		factor, ok := ev.Learned(c.symptom.Name, ch.tunable.Name)
+		if !ok {
+			factor = 1
+		}
+		sum += min(2, max(0, factor))
+	}
+	return sum / float64(len(c.changes))
 }
 
 func rationale(c candidate) string {
