@@ -16,15 +16,13 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	bpfMapStarts     = "starts"
-	bpfMapWaits      = "waits"
-	bpfMapZeroHist   = "zero_hist"
-	bpfProgSwitchTo  = "switch_to"
-	bpfProgWakeup    = "wakeup"
-	bpfProgWakeupNew = "wakeup_new"
-	bpfVarEpoch      = "epoch"
-	bpfVarLost       = "lost"
-	bpfVarScope      = "scope"
+	bpfMapTasks     = "tasks"
+	bpfMapWaits     = "waits"
+	bpfMapZeroHist  = "zero_hist"
+	bpfProgSwitchTo = "switch_to"
+	bpfVarEpoch     = "epoch"
+	bpfVarLost      = "lost"
+	bpfVarScope     = "scope"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -69,16 +67,14 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
-	SwitchTo  *ebpf.ProgramSpec `ebpf:"switch_to"`
-	Wakeup    *ebpf.ProgramSpec `ebpf:"wakeup"`
-	WakeupNew *ebpf.ProgramSpec `ebpf:"wakeup_new"`
+	SwitchTo *ebpf.ProgramSpec `ebpf:"switch_to"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
-	Starts   *ebpf.MapSpec `ebpf:"starts"`
+	Tasks    *ebpf.MapSpec `ebpf:"tasks"`
 	Waits    *ebpf.MapSpec `ebpf:"waits"`
 	ZeroHist *ebpf.MapSpec `ebpf:"zero_hist"`
 }
@@ -112,14 +108,14 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
-	Starts   *ebpf.Map `ebpf:"starts"`
+	Tasks    *ebpf.Map `ebpf:"tasks"`
 	Waits    *ebpf.Map `ebpf:"waits"`
 	ZeroHist *ebpf.Map `ebpf:"zero_hist"`
 }
 
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
-		m.Starts,
+		m.Tasks,
 		m.Waits,
 		m.ZeroHist,
 	)
@@ -138,16 +134,12 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
-	SwitchTo  *ebpf.Program `ebpf:"switch_to"`
-	Wakeup    *ebpf.Program `ebpf:"wakeup"`
-	WakeupNew *ebpf.Program `ebpf:"wakeup_new"`
+	SwitchTo *ebpf.Program `ebpf:"switch_to"`
 }
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
 		p.SwitchTo,
-		p.Wakeup,
-		p.WakeupNew,
 	)
 }
 

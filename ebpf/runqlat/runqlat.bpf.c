@@ -1,24 +1,57 @@
 //go:build ignore
 
 // SPDX-License-Identifier: GPL-2.0
-/* How long a task that could run waits for a CPU: from being woken, or from losing its CPU while still
- * runnable, to being switched to. */
+/* How long a task that could run waits for a CPU: from being put on a run queue (woken, or losing its
+ * CPU while still runnable) to being switched to.
+ *
+ * The kernel itself notes when it queued a task (sched_info.last_queued) and adds up what the task has
+ * waited (run_delay); both are taken up by sched_info_arrive(), shortly after this tracepoint. So one
+ * program at the switch knows the wait, and nothing is paid at wake-ups. A task that is moved while it
+ * waits is queued anew: the part before the move is in run_delay alone, which is why its last reading
+ * is kept with the task. */
 #include "kernel.h"
 #include "hist.h"
 #include "probe.h"
 
-struct start {
-	u64 ts;
-	u32 epoch;
-	u32 pad;
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct rq {
+	u64 clock;
+};
+
+struct cfs_rq {
+	struct rq *rq;
+};
+
+struct sched_entity {
+	struct cfs_rq *cfs_rq;
+};
+
+struct sched_info {
+	unsigned long pcount;
+	unsigned long long run_delay;
+	unsigned long long last_queued;
+};
+
+struct task_struct___sched {
+	struct sched_info sched_info;
+	struct sched_entity se;
+};
+
+#pragma clang attribute pop
+
+/* seen is a task's account after its last switch-in that was counted. */
+struct seen {
+	u64 delay;
+	u64 pcount;
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
-	__type(value, struct start);
-} starts SEC(".maps");
+	__type(value, struct seen);
+} tasks SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -27,54 +60,32 @@ struct {
 	__type(value, struct hist);
 } waits SEC(".maps");
 
-static __always_inline void runnable(struct task_struct *t)
-{
-	struct start *s;
-
-	if (!t->pid || !task_in_scope(t))
-		return;
-	s = bpf_task_storage_get(&starts, t, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!s) {
-		lose();
-		return;
-	}
-	s->ts = bpf_ktime_get_ns();
-	s->epoch = epoch;
-}
-
-SEC("tp_btf/sched_wakeup")
-int BPF_PROG(wakeup, struct task_struct *t)
-{
-	runnable(t);
-	return 0;
-}
-
-SEC("tp_btf/sched_wakeup_new")
-int BPF_PROG(wakeup_new, struct task_struct *t)
-{
-	runnable(t);
-	return 0;
-}
-
 SEC("tp_btf/sched_switch")
 int BPF_PROG(switch_to, bool preempt, struct task_struct *prev, struct task_struct *next)
 {
-	struct start *s;
+	struct task_struct___sched *t = (void *)next;
+	u64 queued = t->sched_info.last_queued, pcount, total, wait;
+	struct seen *s;
 	struct hist *h;
 	u32 zero = 0;
 
-	if (prev->__state == 0)
-		runnable(prev);
-	if (!next->pid)
+	if (!queued || !task_in_scope(next)) /* the idle task is never queued */
 		return 0;
-	s = bpf_task_storage_get(&starts, next, 0, 0);
-	if (!s || !s->ts)
+	wait = t->se.cfs_rq->rq->clock - queued;
+	total = t->sched_info.run_delay + wait;
+	pcount = t->sched_info.pcount;
+	s = bpf_task_storage_get(&tasks, next, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!s) {
+		lose();
 		return 0;
-	if (s->epoch == epoch) {
-		h = bpf_map_lookup_elem(&waits, &zero);
-		if (h)
-			hist_add_local(h, bpf_ktime_get_ns() - s->ts);
 	}
-	s->ts = 0;
+	/* Only when its last switch-in was seen here is all that was added since this one wait. */
+	if (s->pcount == pcount)
+		wait = total - s->delay;
+	s->pcount = pcount + 1;
+	s->delay = total;
+	h = bpf_map_lookup_elem(&waits, &zero);
+	if (h)
+		hist_add_local(h, wait);
 	return 0;
 }

@@ -3,6 +3,8 @@ package runqlat
 import (
 	"fmt"
 
+	"github.com/cilium/ebpf"
+
 	"semantos/ebpf/probe"
 	"semantos/internal/tune"
 )
@@ -15,10 +17,16 @@ func New() probe.Spec {
 		Name:    "runqlat",
 		Answers: "how long do runnable tasks wait for a CPU",
 		Signals: []tune.Signal{probe.HistSignal(signal, "", "us", "time runnable tasks wait for a CPU",
-			"tracepoints sched_wakeup, sched_wakeup_new, sched_switch")},
+			"tracepoint sched_switch, task_struct.sched_info")},
 		Collection: loadBpf,
+		Prepare:    prepare,
 		Read:       read,
 	}
+}
+
+// prepare says in words what the verifier would only refuse.
+func prepare(_ *ebpf.CollectionSpec, opts probe.Options) error {
+	return opts.Types.Need("sched_info", "last_queued", "CONFIG_SCHED_INFO")
 }
 
 func read(p *probe.Probe, out probe.Sink) error {
