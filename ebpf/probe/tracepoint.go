@@ -58,3 +58,23 @@ func (t *Types) Args(name string) (int, error) {
 	}
 	return 0, fmt.Errorf("look for tracepoint %s: its type is no function's", name)
 }
+
+// Enum gives the names of an enumeration of the running kernel by number; empty when it has none of that
+// name.
+func (t *Types) Enum(name string) (map[uint64]string, error) {
+	spec, err := t.cache.Kernel()
+	if err != nil {
+		return nil, fmt.Errorf("%w: the kernel's types cannot be read: %v", tune.ErrUnsupported, err)
+	}
+	var e *btf.Enum
+	if err := spec.TypeByName(name, &e); err != nil && !errors.Is(err, btf.ErrNotFound) {
+		return nil, fmt.Errorf("look for enum %s: %w", name, err)
+	}
+	out := map[uint64]string{}
+	if e != nil {
+		for _, v := range e.Values {
+			out[v.Value] = v.Name
+		}
+	}
+	return out, nil
+}

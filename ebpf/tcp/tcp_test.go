@@ -1,0 +1,332 @@
+package tcp
+
+import (
+	"errors"
+	"math"
+	"net"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"semantos/ebpf/probe"
+	"semantos/ebpf/probetest"
+	"semantos/internal/host/hosttest"
+	"semantos/internal/tune"
+)
+
+func load(t *testing.T, ns *hosttest.Namespace) *probe.Probe {
+	t.Helper()
+	return probetest.Load(t, New(), probe.Options{Scope: probe.Scope{Netns: uint32(ns.Inode)}})
+}
+
+// has says whether this kernel tells something: a member that came with it.
+func has(name, member string) bool { return probe.NewTypes().Need(name, member, "") == nil }
+
+func want(t *testing.T, r *probetest.Readings, id, signal string, n float64) {
+	t.Helper()
+	if got, _ := r.Value(id, signal); got != n {
+		t.Errorf("%s counts %v, the truth is %v", signal, got, n)
+	}
+}
+
+func close2(a, b float64, share float64) bool { return math.Abs(a-b) <= share*b }
+
+// pair connects within a namespace, or from one to another.
+func pair(t *testing.T, from *hosttest.Namespace, l *net.TCPListener, segment int) (client, server *net.TCPConn) {
+	t.Helper()
+	client, err := dial(from, l.Addr(), segment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	if server, err = l.AcceptTCP(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	return client, server
+}
+
+// Segments that the receiver loses are sent again, many in one packet of the loopback device.
+func TestRetransmits(t *testing.T) {
+	ns := hosttest.FreshNetns(t)
+	p := load(t, ns)
+	client, server := pair(t, ns, listen(t, ns, "127.0.0.1"), 1400)
+	filter(t, server, some(8)...)
+	pour(t, client, server, 4<<20)
+	again(t, p, ns, client, 50)
+}
+
+// The token bucket drops what it has no room for before it leaves the sender's own machine.
+func TestRetransmitsBehindTokenBucket(t *testing.T) {
+	a, b := hosttest.FreshNetns(t), hosttest.FreshNetns(t)
+	wire(t, a, b, 4<<20)
+	p := load(t, a)
+	client, server := pair(t, a, listen(t, b, "10.9.0.2"), 0)
+	pour(t, client, server, 4<<20)
+	again(t, p, a, client, 10)
+}
+
+// again holds the probe against the socket's and the namespace's own counts of segments sent again.
+func again(t *testing.T, p *probe.Probe, ns *hosttest.Namespace, client *net.TCPConn, least float64) {
+	t.Helper()
+	r := probetest.Read(t, p)
+	got, _ := r.Value(ns.Target, "tcpev.retransmits")
+	synacks, _ := r.Value(ns.Target, "tcpev.synack_retransmits")
+	failed, _ := r.Value(ns.Target, "tcpev.retransmit_failures")
+	truth, counter := float64(info(t, client).Total_retrans), snmp(t, ns)["RetransSegs"]
+	t.Logf("probe %v (%v SYN-ACKs, %v failed), TCP_INFO %v, RetransSegs %v", got, synacks, failed, truth, counter)
+	if truth < least {
+		t.Fatalf("only %v segments were sent again: nothing is tested", truth)
+	}
+	if !close2(got+synacks, counter, .01) || !close2(got, truth, .01) {
+		t.Error("the probe differs from the kernel's own counts")
+	}
+	if p.Lost() != 0 {
+		t.Errorf("%d lost", p.Lost())
+	}
+}
+
+// A SYN that is lost once costs the client its first timeout, about a second.
+func TestConnectTime(t *testing.T) {
+	ns := hosttest.FreshNetns(t)
+	p := load(t, ns)
+	l := listen(t, ns, "127.0.0.1")
+	filter(t, l, everything()...)
+	free := time.AfterFunc(300*time.Millisecond, func() { filter(t, l) })
+	defer free.Stop()
+	begin := time.Now()
+	c, err := dial(ns, l.Addr(), 0)
+	took := time.Since(begin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	r := probetest.Read(t, p)
+	for _, id := range []string{"", ns.Target} {
+		h := r.Hist(id, connectMS)
+		t.Logf("%q: probe %.1f ms, dialling took %v", id, h.Mean()/1e6, took)
+		if h.Count() != 1 || h.Mean() > float64(took) || float64(took)-h.Mean() > .1*float64(took) || took < 500*time.Millisecond {
+			t.Errorf("connect time of %q is %v, dialling took %v", id, h.Mean(), took)
+		}
+	}
+	want(t, r, ns.Target, "tcpev.retransmits", 1)
+	want(t, r, ns.Target, "tcpev.connects", 1)
+	want(t, r, ns.Target, "tcpev.connect_failures", 0)
+}
+
+// A client's answer that is lost makes the server send its SYN-ACK again after a second.
+func TestHandshakeTime(t *testing.T) {
+	ns := hosttest.FreshNetns(t)
+	p := load(t, ns)
+	l := listen(t, ns, "127.0.0.1")
+	const quick = 20
+	for range quick {
+		pair(t, ns, l, 0)
+	}
+	before := probetest.Read(t, p)
+	want(t, before, ns.Target, "tcpev.handshakes", quick)
+	h := before.Hist(ns.Target, handshakeMS)
+	t.Logf("%d handshakes, p50 %.0f us, p95 %.0f us", h.Count(), h.Quantile(.5)/1e3, h.Quantile(.95)/1e3)
+	if h.Count() != quick || h.Quantile(.5) > 20e6 {
+		t.Errorf("%d handshakes with p50 %v ns, there were %d within microseconds", h.Count(), h.Quantile(.5), quick)
+	}
+
+	filter(t, l, answers()...)
+	c, err := dial(ns, l.Addr(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	stood := time.Now()
+	filter2 := time.AfterFunc(300*time.Millisecond, func() { filter(t, l) })
+	defer filter2.Stop()
+	s, err := l.AcceptTCP()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	took := time.Since(stood)
+	r := probetest.Read(t, p)
+	want(t, r, ns.Target, "tcpev.synack_retransmits", 1)
+	want(t, r, ns.Target, "tcpev.handshakes", quick+1)
+	if !has("tcp_sock", "total_rto_time") {
+		t.Log("this kernel does not keep the time that timeouts took")
+		return
+	}
+	late := r.Hist(ns.Target, handshakeMS, before)
+	t.Logf("late handshake %.1f ms, the server had it after %v", late.Mean()/1e6, took)
+	if late.Count() != 1 || !close2(late.Mean(), float64(took), .1) {
+		t.Errorf("the late handshake took %v ns, %v in truth", late.Mean(), took)
+	}
+}
+
+func TestResets(t *testing.T) {
+	ns := hosttest.FreshNetns(t)
+	p := load(t, ns)
+	l := listen(t, ns, "127.0.0.1")
+	const refused, aborted = 150, 40
+	for range aborted {
+		client, server := pair(t, ns, l, 0)
+		if err := errors.Join(client.SetLinger(0), client.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := server.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
+			t.Fatalf("the server read %v", err)
+		}
+	}
+	l.Close()
+	for range refused {
+		if _, err := dial(ns, l.Addr(), 0); !errors.Is(err, unix.ECONNREFUSED) {
+			t.Fatalf("a closed port gave %v", err)
+		}
+	}
+	r := probetest.Read(t, p)
+	want(t, r, ns.Target, "tcpev.resets_received", refused+aborted)
+	want(t, r, ns.Target, "tcpev.connect_failures", refused)
+	want(t, r, ns.Target, "tcpev.connects", aborted)
+	if has("trace_event_raw_tcp_send_reset", "reason") {
+		want(t, r, ns.Target, "tcpev.resets_sent", refused+aborted)
+		want(t, r, ns.Target, "tcpev.resets_sent", snmp(t, ns)["OutRsts"])
+		want(t, r, "", "tcpev.resets_sent.no_socket", refused)
+	} else {
+		want(t, r, ns.Target, "tcpev.resets_sent", aborted)
+	}
+	known := map[string]bool{}
+	for _, s := range New().Signals {
+		known[s.Entity+s.Name] = true
+	}
+	if err := p.Spec.Read(p, checked{t, known}); err != nil {
+		t.Error(err)
+	}
+}
+
+// checked holds what is handed over against Spec.Signals. A namespace's counters hold for the host too.
+type checked struct {
+	t     *testing.T
+	known map[string]bool
+}
+
+func (c checked) look(of probe.Subject, name string) {
+	if !c.known[of.Kind+name] && !(of.Kind == "" && c.known[tune.EntityNetns+name]) {
+		c.t.Errorf("%s of %q is handed over and not described", name, of.Kind)
+	}
+}
+func (c checked) Hist(of probe.Subject, name string, _ probe.Hist) { c.look(of, name) }
+func (c checked) Counter(of probe.Subject, name string, _ float64) { c.look(of, name) }
+func (c checked) Seconds(_ probe.Subject, name string, _ float64)  { c.t.Errorf("%s is no time", name) }
+func (c checked) Gauge(_ probe.Subject, name string, _ float64)    { c.t.Errorf("%s is no gauge", name) }
+
+// The smoothed round trip times that segments meet are those the sockets tell of.
+func TestRoundTrips(t *testing.T) {
+	ns := hosttest.FreshNetns(t)
+	p := load(t, ns)
+	if err := p.Set("sample_every", uint32(1)); err != nil {
+		t.Fatal(err)
+	}
+	client, server := pair(t, ns, listen(t, ns, "127.0.0.1"), 0)
+	before := probetest.Read(t, p)
+	var told []float64
+	b := make([]byte, 100)
+	for i := range 1500 {
+		for _, way := range [][2]*net.TCPConn{{client, server}, {server, client}} {
+			told = append(told, float64(info(t, way[1]).Rtt)) // what the segment will meet
+			if _, err := way[0].Write(b); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := way[1].Read(b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if i%3 == 0 {
+			time.Sleep(50 * time.Microsecond)
+		}
+	}
+	h := probetest.Read(t, p).Hist(ns.Target, srttUS, before)
+	slices.Sort(told)
+	for _, q := range []float64{.2, .8} { // the middle lies between the client's times and the server's
+		truth, got := told[int(q*float64(len(told)))], h.Quantile(q)/1e3
+		t.Logf("p%.0f of %d: probe %.1f us, TCP_INFO %.1f us", 100*q, h.Count(), got, truth)
+		if math.Abs(got-truth) > .05*truth+2 {
+			t.Errorf("p%.0f of the round trip time is %.1f us, TCP_INFO says %.1f us", 100*q, got, truth)
+		}
+	}
+}
+
+// A connection that came to stand while the probe paused has no time, and leaves nothing behind.
+func TestPauseInTheMiddle(t *testing.T) {
+	ns := hosttest.FreshNetns(t)
+	p := load(t, ns)
+	l := listen(t, ns, "127.0.0.1")
+	filter(t, l, everything()...)
+	done := make(chan error, 1)
+	go func() {
+		c, err := dial(ns, l.Addr(), 0)
+		if err == nil {
+			c.Close()
+		}
+		done <- err
+	}()
+	time.Sleep(200 * time.Millisecond)
+	if n := begun(t, p); n != 1 {
+		t.Fatalf("%d connections are begun, not one", n)
+	}
+	filter(t, l)
+	if err := p.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	r := probetest.Read(t, p)
+	if n := r.Hist("", connectMS).Count(); n != 0 {
+		t.Errorf("%d connect times", n)
+	}
+	if n := begun(t, p); n != 0 {
+		t.Errorf("%d connections are kept as begun", n)
+	}
+}
+
+func begun(t *testing.T, p *probe.Probe) int {
+	t.Helper()
+	n := 0
+	var key uint64
+	var value [16]byte
+	it := p.Map(bpfMapStarts).Iterate()
+	for it.Next(&key, &value) {
+		n++
+	}
+	if err := it.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// Namespaces are forgotten only when room runs short, and only idle ones.
+func TestForgetsNamespaces(t *testing.T) {
+	now := uint64(time.Hour)
+	var known []namespace
+	for i := range 10 {
+		known = append(known, namespace{uint32(i), now - uint64(i)*uint64(2*time.Minute)})
+	}
+	if got := stale(known, 20, now); len(got) != 0 {
+		t.Errorf("with room for all, %v are forgotten", got)
+	}
+	if got := stale(known, 19, now); !slices.Equal(got, []uint32{9, 8, 7, 6}) {
+		t.Errorf("%v are forgotten, not those idle for more than ten minutes", got)
+	}
+	if got := stale(known, 19, 0); len(got) != 0 {
+		t.Errorf("without a clock, %v are forgotten", got)
+	}
+}
+
+func TestRefusesProcessScope(t *testing.T) {
+	_, err := probe.Load(New(), probe.Options{Scope: probe.Scope{Comm: "nginx"}})
+	if !errors.Is(err, tune.ErrUnsupported) && !errors.Is(err, tune.ErrNotPermitted) {
+		t.Errorf("a scope of processes gave %v", err)
+	}
+}
