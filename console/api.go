@@ -133,3 +133,25 @@ type CollectorStat struct {
 	Duration time.Duration
 	Success  bool
 }
+
+// ProbeStat is how one eBPF probe fares. Without Measured its share of the CPUs is not known.
+type ProbeStat struct {
+	Name     string
+	Up       bool
+	Duty     float64 // share of the time it counts
+	Measured bool
+	CPUShare float64 // of all CPUs
+	Lost     uint64
+}
+
+// Histogram is a cumulative distribution in seconds since the probe was loaded. Below gives how many
+// values were below a bound in seconds.
+type Histogram struct {
+	Name   string // without prefix and unit: "request_latency"
+	Help   string
+	Kind   string // of the entity, "host" for the host
+	Entity string
+	Count  uint64
+	Sum    float64
+	Below  func(seconds float64) float64
+}

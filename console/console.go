@@ -23,7 +23,9 @@ type Config struct {
 	Samples    Samples
 	Records    Records
 	Collectors func() []CollectorStat
+	Probes     func() ([]ProbeStat, []Histogram)
 	Hub        *Hub
+	HostID     string // the host's name, "" takes the boot id
 	Version    string
 	Listen     string // the TCP address, to know whether it is loopback
 	UID        int    // beside root the only user the socket answers
@@ -42,7 +44,7 @@ type Console struct {
 // New checks that everything is wired.
 func New(cfg Config) (*Console, error) {
 	if cfg.Watch == nil || cfg.Adviser == nil || cfg.Rollouts == nil || cfg.Samples == nil || cfg.Records == nil ||
-		cfg.Collectors == nil || cfg.Hub == nil || cfg.Log == nil {
+		cfg.Collectors == nil || cfg.Probes == nil || cfg.Hub == nil || cfg.Log == nil {
 		return nil, errors.New("make console: every interface, the hub and the log are required")
 	}
 	c := &Console{cfg: cfg, local: loopback(cfg.Listen), bodyTime: bodyTime}

@@ -297,7 +297,7 @@ func TestMetricsAreBounded(t *testing.T) {
 	if n := strings.Count(string(body), "\nsemantos_telemetry_signal{"); n != maxSeries {
 		t.Errorf("%d signals on the page", n)
 	}
-	if !strings.Contains(string(body), "\nsemantos_telemetry_signals_dropped 3\n") {
+	if !strings.Contains(string(body), "\nsemantos_telemetry_signals_dropped 6\n") {
 		t.Error("what is not shown is not counted")
 	}
 }

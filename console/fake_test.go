@@ -92,10 +92,23 @@ func (r *room) History(context.Context, HistoryQuery) ([]tune.Rollout, error) {
 
 func newRoom() *room {
 	return &room{state: exampleState(), snap: tune.Snapshot{Time: noon, Window: 10, Ticks: 3, BootID: "b",
-		Signals: map[string]float64{"vm.pgfault": 3, "tcp.listen_overflows": 0},
+		Signals: map[string]float64{"vm.pgfault": 3, "tcp.listen_overflows": 0, "request.latency_ms.p95": 12, "cpu.load1.last": 0.5,
+			"block.latency_us.p95": 1500},
 		Entities: map[string][]tune.Entity{"listener": {{Kind: "listener", ID: "l1", Labels: map[string]string{"port": "80"},
 			Signals: map[string]float64{"listener.queue": 9}}}},
 		Missing: []tune.Missing{{Collector: "zswap", Reason: "absent"}}}}
+}
+
+// exampleProbes are one that counts part of the time, one that failed, and histograms of a host and a server.
+func exampleProbes() ([]ProbeStat, []Histogram) {
+	below := func(n float64) func(float64) float64 {
+		return func(s float64) float64 { return n * min(1, s/0.001) }
+	}
+	return []ProbeStat{{Name: "runqlat", Up: true, Duty: 0.25, Measured: true, CPUShare: 0.002, Lost: 7}, {Name: "reqlat"}},
+		[]Histogram{
+			{Name: "request_latency", Help: "Time of a request.", Kind: "server", Entity: "netns:1/tcp/80/\xff", Count: 40, Sum: 0.02, Below: below(40)},
+			{Name: "request_latency", Help: "Time of a request.", Kind: "host", Count: 50, Sum: 0.025, Below: below(50)},
+		}
 }
 
 func newConsole(t *testing.T, r *room) *Console {
@@ -112,6 +125,7 @@ func wiring(r *room) Config {
 		Collectors: func() []CollectorStat {
 			return []CollectorStat{{Name: "vmstat", Duration: time.Millisecond, Success: true}, {Name: "zswap"}}
 		},
+		Probes: func() ([]ProbeStat, []Histogram) { return exampleProbes() }, HostID: "example",
 		Listen: "127.0.0.1:0", UID: os.Geteuid(), Log: slog.New(slog.DiscardHandler)}
 }
 

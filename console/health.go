@@ -34,10 +34,22 @@ func (c *Console) readyz(ctx echo.Context) error {
 	return send(ctx, status, "application/json", Readiness{Ready: s.Ready, Phase: s.Phase, Reason: s.Reason})
 }
 
-// Observation is the answer of /snapshot.
+// Observation is the answer of /snapshot. HostID is the host's name, or its boot id where it has none;
+// TS is the snapshot's time in seconds since 1970.
 type Observation struct {
 	tune.Snapshot
+	HostID   string         `json:"host_id"`
+	TS       float64        `json:"ts"`
+	Metrics  Metrics        `json:"metrics"`
 	Symptoms []tune.Symptom `json:"symptoms"`
+}
+
+// Observe adds to a snapshot what its readers expect beside it.
+func Observe(hostID string, snap tune.Snapshot, symptoms []tune.Symptom) Observation {
+	if hostID == "" {
+		hostID = snap.BootID
+	}
+	return Observation{Snapshot: tidy(snap), HostID: hostID, TS: unixSeconds(snap), Metrics: MetricsOf(snap), Symptoms: list(symptoms)}
 }
 
 func (c *Console) snapshot(ctx echo.Context) error {
@@ -45,8 +57,7 @@ func (c *Console) snapshot(ctx echo.Context) error {
 	if snap.Time.IsZero() {
 		return &tune.Error{Op: "show snapshot", Err: tune.ErrNoData, Hint: "nothing is sampled yet: try again in a few seconds"}
 	}
-	o := Observation{Snapshot: tidy(snap), Symptoms: list(symptoms)}
-	return answer(ctx, o)
+	return answer(ctx, Observe(c.cfg.HostID, snap, symptoms))
 }
 
 // tidy makes absent lists and maps empty: a client need not tell null from none.

@@ -24,10 +24,12 @@ const maxSeries = 4000
 type page struct {
 	watch   Watch
 	stats   func() []CollectorStat
+	probes  func() ([]ProbeStat, []Histogram)
 	version string
 
 	info, ready, phase, ticks, tickErrors, diagnoses, decisions, lastTick, lastDiagnosis *prometheus.Desc
 	resting, yielded, leftovers, severity, duration, success, window, signal, dropped    *prometheus.Desc
+	probeUp, probeDuty, probeCPU, probeLost                                              *prometheus.Desc
 }
 
 func newMetrics(cfg Config) (http.Handler, error) {
@@ -35,7 +37,7 @@ func newMetrics(cfg Config) (http.Handler, error) {
 		return prometheus.NewDesc("semantos_"+name, help, labels, nil)
 	}
 	p := &page{
-		watch: cfg.Watch, stats: cfg.Collectors, version: cfg.Version,
+		watch: cfg.Watch, stats: cfg.Collectors, probes: cfg.Probes, version: cfg.Version,
 		info:          d("build_info", "Version of this binary; the value is always 1.", "version", "go_version"),
 		ready:         d("loop_ready", "1 when the loop has diagnosed a recent sample."),
 		phase:         d("loop_phase", "1 for the phase the loop is in.", "phase"),
@@ -53,7 +55,11 @@ func newMetrics(cfg Config) (http.Handler, error) {
 		success:       d("telemetry_collector_success", "1 when the collector had data in the newest tick.", "collector"),
 		window:        d("telemetry_window_seconds", "Time the signals cover."),
 		signal:        d("telemetry_signal", "Signals of the newest window, in the unit each name says.", "signal", "kind", "entity"),
-		dropped:       d("telemetry_signals_dropped", "Signals not shown because the page is bounded."),
+		dropped:       d("telemetry_signals_dropped", "Signals and histograms not shown because the page is bounded."),
+		probeUp:       d("probe_up", "1 when the eBPF probe is loaded and counts, all or part of the time.", "probe"),
+		probeDuty:     d("probe_duty_ratio", "Share of the time the probe counts; what it counts is scaled to all of it.", "probe"),
+		probeCPU:      d("probe_cpu_share_ratio", "Share of all CPUs the probe's programs take, by the kernel's statistics.", "probe"),
+		probeLost:     d("probe_lost_events_total", "Events the probe could not keep since it was loaded.", "probe"),
 	}
 	registry := prometheus.NewRegistry()
 	for _, c := range []prometheus.Collector{p, collectors.NewGoCollector(),
@@ -71,7 +77,8 @@ func newMetrics(cfg Config) (http.Handler, error) {
 // Describe names the metrics that are always there and those that come and go.
 func (p *page) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{p.info, p.ready, p.phase, p.ticks, p.tickErrors, p.diagnoses, p.decisions, p.lastTick,
-		p.lastDiagnosis, p.resting, p.yielded, p.leftovers, p.severity, p.duration, p.success, p.window, p.signal, p.dropped} {
+		p.lastDiagnosis, p.resting, p.yielded, p.leftovers, p.severity, p.duration, p.success, p.window, p.signal, p.dropped,
+		p.probeUp, p.probeDuty, p.probeCPU, p.probeLost} {
 		ch <- d
 	}
 }
@@ -112,10 +119,12 @@ func (p *page) Collect(ch chan<- prometheus.Metric) {
 		gauge(p.duration, c.Duration.Seconds(), c.Name)
 		gauge(p.success, truth(c.Success), c.Name)
 	}
+	dropped := p.collectProbes(ch, gauge)
 	snap, symptoms := p.watch.Snapshot()
 	p.collectSymptoms(gauge, symptoms)
 	gauge(p.window, snap.Window)
-	p.collectSignals(gauge, snap)
+	dropped += p.collectSignals(gauge, snap)
+	gauge(p.dropped, float64(dropped))
 }
 
 type gaugeFunc = func(d *prometheus.Desc, v float64, labels ...string)
@@ -132,10 +141,10 @@ func (p *page) collectSymptoms(gauge gaugeFunc, symptoms []tune.Symptom) {
 	}
 }
 
-// collectSignals shows the host's signals first, then each entity's, in a fixed order up to the bound.
-func (p *page) collectSignals(gauge gaugeFunc, snap tune.Snapshot) {
+// collectSignals shows the host's signals first, then each entity's, in a fixed order up to the bound; it
+// gives how many were left out.
+func (p *page) collectSignals(gauge gaugeFunc, snap tune.Snapshot) (dropped int) {
 	seen := map[[3]string]bool{}
-	dropped := 0
 	show := func(kind, entity string, signals map[string]float64) {
 		entity = clean(entity)
 		for _, name := range slices.Sorted(maps.Keys(signals)) {
@@ -154,7 +163,7 @@ func (p *page) collectSignals(gauge gaugeFunc, snap tune.Snapshot) {
 			show(kind, e.ID, e.Signals)
 		}
 	}
-	gauge(p.dropped, float64(dropped))
+	return dropped
 }
 
 // clean keeps label values valid, which names of cgroups and processes need not be.

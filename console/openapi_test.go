@@ -76,7 +76,7 @@ func TestSchemasMatchTypes(t *testing.T) {
 	t.Parallel()
 	doc := contract(t)
 	types := map[string]any{
-		"Problem": Problem{}, "Health": Health{}, "Readiness": Readiness{}, "Snapshot": tune.Snapshot{}, "Observation": Observation{},
+		"Problem": Problem{}, "Health": Health{}, "Readiness": Readiness{}, "Snapshot": tune.Snapshot{}, "Observation": Observation{}, "Metrics": Metrics{},
 		"Facts": tune.Facts{}, "Entity": tune.Entity{}, "Missing": tune.Missing{}, "Symptom": tune.Symptom{}, "Fact": tune.Fact{},
 		"Measure": tune.Measure{}, "Advice": Advice{}, "Recommendation": tune.Recommendation{}, "Change": tune.Change{},
 		"Impact": tune.Impact{}, "Provenance": tune.Provenance{}, "Voter": tune.Voter{}, "Rollout": tune.Rollout{}, "Stage": tune.Stage{},

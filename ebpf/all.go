@@ -3,11 +3,13 @@ package ebpf
 import (
 	"semantos/ebpf/probe"
 	"semantos/ebpf/runqlat"
+	"semantos/ebpf/syscalls"
 )
 
 // All lists the probes, sorted by name. It loads nothing.
 func All() []probe.Spec {
 	return []probe.Spec{
 		runqlat.New(),
+		syscalls.New(),
 	}
 }

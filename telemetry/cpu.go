@@ -40,7 +40,9 @@ cpu.forks | +tasks | tasks created
 cpu.interrupts | +interrupts | interrupts served
 cpu.procs_running | tasks | runnable tasks
 cpu.procs_blocked | tasks | tasks waiting for I/O
-cpu.load1 | tasks | load average of the last minute`)
+cpu.load1 | tasks | load average of the last minute
+cpu.load5 | tasks | load average of the last five minutes
+cpu.load15 | tasks | load average of the last fifteen minutes`)
 	return append(host, table(tune.EntityCPU, "/proc/stat", `
 cpu.busy_share | share | time this CPU was not idle
 cpu.softirq_share | share | time this CPU spent in soft interrupts`)...)
@@ -95,6 +97,8 @@ func (c *cpuCollector) load(f *frame, fs procfs.FS) error {
 		return nil
 	}
 	f.host().gauge("cpu.load1", l.Load1)
+	f.host().gauge("cpu.load5", l.Load5)
+	f.host().gauge("cpu.load15", l.Load15)
 	return nil
 }
 

@@ -80,7 +80,7 @@ func cases() []telemetrytest.Case {
 		"conntrack": {"netns:conntrack.count", "netns:conntrack.max", "netns:conntrack.share", "netns:conntrack.drop",
 			"netns:conntrack.early_drop", "netns:conntrack.insert_failed", "conntrack.drop"},
 		"cpu": {"cpu.user_share", "cpu.steal_share", "cpu.softirq_share", "cpu.busiest_softirq_share", "cpu.context_switches", "cpu.forks",
-			"cpu.interrupts", "cpu.procs_running", "cpu.procs_blocked", "cpu.load1", "cpu:cpu.softirq_share", "cpu:cpu.busy_share"},
+			"cpu.interrupts", "cpu.procs_running", "cpu.procs_blocked", "cpu.load1", "cpu.load5", "cpu.load15", "cpu:cpu.softirq_share", "cpu:cpu.busy_share"},
 		"diskstats": {"device:block.read_ios", "device:block.flush_ios", "device:block.write_bytes", "device:block.read_wait_ms",
 			"device:block.util_share", "device:block.queue_depth", "device:block.inflight", "device:block.write_kb_per_io", "device:block.rotational"},
 		"ksm": {"ksm.pages_shared", "ksm.pages_sharing", "ksm.pages_scanned", "ksm.full_scans"},

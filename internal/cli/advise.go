@@ -20,6 +20,12 @@ func signalTable() reasoner.SignalTable {
 	byKey := map[key]tune.Signal{}
 	for _, s := range telemetry.Signals() {
 		byKey[key{s.Entity, s.Name}] = s
+		if s.Histogram { // its name alone is delivered by nobody
+			delete(byKey, key{s.Entity, s.Name})
+			for _, one := range telemetry.Series(s) {
+				byKey[key{one.Entity, one.Name}] = one
+			}
+		}
 	}
 	return func(kind, name string) (tune.Signal, bool) {
 		s, ok := byKey[key{kind, name}]
@@ -33,6 +39,7 @@ type adviser struct {
 	reasoner *reasoner.Reasoner
 	store    *sqlite.Store
 	gate     *safety.Gate
+	asks     *probes // serve's: what is seen may switch costly probes on; nil asks for none
 }
 
 func newAdviser(r *rooms, store *sqlite.Store, gate *safety.Gate) (*adviser, error) {
@@ -48,6 +55,7 @@ func newAdviser(r *rooms, store *sqlite.Store, gate *safety.Gate) (*adviser, err
 func (ad *adviser) advise(ctx context.Context, snap tune.Snapshot) (advice, []string) {
 	current := ad.rooms.current
 	symptoms, unseen := ad.reasoner.Diagnose(snap, current)
+	ad.asks.ask(symptoms, unseen)
 	recs := ad.reasoner.Recommend(symptoms, snap, current, reasoner.Evidence{
 		Outcomes: func(symptom string, tunables []string) []tune.Rollout {
 			past, err := ad.store.Outcomes(ctx, symptom, tunables)

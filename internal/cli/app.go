@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,7 +21,8 @@ type app struct {
 	env            []string
 	now            func() time.Time
 	uid            int
-	exe            string // the guard's binary, "" for our own
+	exe            string       // the guard's binary, "" for our own
+	log            *slog.Logger // serve's; nil elsewhere
 
 	json       bool
 	configFile string

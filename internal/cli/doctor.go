@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"semantos/ebpf"
 	"semantos/internal/tune"
 	"semantos/safety"
 )
@@ -38,9 +40,10 @@ type sourced struct {
 
 // doctorDocument is what doctor --json prints.
 type doctorDocument struct {
-	Findings []finding `json:"findings"`
-	Sources  []sourced `json:"sources"`
-	Tunables []probed  `json:"tunables"`
+	Findings []finding          `json:"findings"`
+	Sources  []sourced          `json:"sources"`
+	Probes   []ebpf.ProbeStatus `json:"probes"`
+	Tunables []probed           `json:"tunables"`
 }
 
 func (a *app) doctorCommand() *cobra.Command {
@@ -57,7 +60,7 @@ func (a *app) doctorCommand() *cobra.Command {
 			return a.print(doc, func() { showDoctor(a.stdout, doc, verbose) })
 		},
 	}
-	cmd.Flags().BoolVar(&verbose, "verbose", false, "list every source and tunable, not only counts")
+	cmd.Flags().BoolVar(&verbose, "verbose", false, "list every source and tunable, and the verifier's messages, not only counts")
 	return cmd
 }
 
@@ -67,7 +70,7 @@ func (a *app) examine(ctx context.Context) (doctorDocument, error) {
 		return doctorDocument{}, err
 	}
 	doc := doctorDocument{Findings: []finding{}, Sources: []sourced{}, Tunables: []probed{}}
-	sampler, err := a.newSampler(r, time.Minute)
+	sampler, err := a.newSampler(ctx, r, time.Minute)
 	if err != nil {
 		return doc, err
 	}
@@ -78,8 +81,10 @@ func (a *app) examine(ctx context.Context) (doctorDocument, error) {
 		doc.Sources = append(doc.Sources, sourced{Collector: s.Collector, Success: s.Success && s.Reason == "", Reason: s.Reason})
 	}
 	doc.Tunables = append(doc.Tunables, r.probeAll()...)
+	doc.Probes = r.probes.status(ctx)
 	doc.Findings = append(doc.Findings, a.kernelFindings(r)...)
 	doc.Findings = append(doc.Findings, a.privilegeFindings()...)
+	doc.Findings = append(doc.Findings, probeFinding(doc.Probes))
 	doc.Findings = append(doc.Findings, a.storageFindings(ctx)...)
 	return doc, nil
 }
@@ -218,6 +223,7 @@ func showDoctor(w io.Writer, doc doctorDocument, verbose bool) {
 	if len(rows) > 0 {
 		table(w, []string{"SOURCE", "DELIVERS", "WHY NOT"}, rows)
 	}
+	showProbes(w, doc.Probes, verbose)
 	showProbed(w, doc.Tunables, verbose)
 }
 

@@ -66,7 +66,7 @@ func (a *app) recommend(ctx context.Context, window time.Duration) error {
 	if err != nil {
 		return err
 	}
-	watch, err := a.newSampler(r, window)
+	watch, err := a.newSampler(ctx, r, window)
 	if err != nil {
 		return err
 	}

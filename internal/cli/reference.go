@@ -43,17 +43,21 @@ func Reference() (map[string][]byte, error) {
 }
 
 func writeSignals(w io.Writer, signals []tune.Signal) error {
-	fmt.Fprintf(w, "# Signals\n\nGenerated from `telemetry`; do not edit. %d signals.\n\n", len(signals))
+	fmt.Fprintf(w, "# Signals\n\nGenerated from `telemetry` and `ebpf`; do not edit. %d signals.\n\n", len(signals))
 	fmt.Fprint(w, "A counter's signal is its rate per second over the window, and NAME.total its increase; a gauge's is\n"+
-		"the mean, with NAME.max and NAME.last. An absent signal is no data, never zero.\n\n")
+		"the mean, with NAME.max and NAME.last; a histogram is NAME.p50, NAME.p95, NAME.p99 and NAME.mean of what\n"+
+		"was counted in the window, and NAME.rate, counted per second. An absent signal is no data, never zero.\n\n")
 	fmt.Fprintln(w, "| signal | of | unit | kind | meaning | source |\n| --- | --- | --- | --- | --- | --- |")
 	for _, s := range signals {
 		of, kind := s.Entity, "gauge"
 		if of == "" {
 			of = "host"
 		}
-		if s.Counter {
+		switch {
+		case s.Counter:
 			kind = "counter"
+		case s.Histogram:
+			kind = "histogram"
 		}
 		fmt.Fprintf(w, "| `%s` | %s | %s | %s | %s | %s |\n", s.Name, of, s.Unit, kind, bar(s.Help), bar(s.Source))
 	}

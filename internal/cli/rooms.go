@@ -21,6 +21,8 @@ type rooms struct {
 	cat   *kb.Catalogue
 	rules []tune.Rule
 	facts tune.Facts
+	// probes are opened with the first sampler, and shared by all.
+	probes *probes
 }
 
 // openRooms loads the catalogue and rules whole, or not at all.
@@ -86,12 +88,20 @@ func (a *app) openHistory(ctx context.Context) (*sqlite.Store, error) {
 	return a.openStore(ctx)
 }
 
-// newSampler makes telemetry over this host with the window given.
-func (a *app) newSampler(r *rooms, window time.Duration) (*telemetry.Sampler, error) {
-	s, err := telemetry.New(telemetry.Config{Host: r.host, Window: window, Now: a.now})
+// newSampler makes telemetry over this host with the window given. The first one loads the probes.
+func (a *app) newSampler(ctx context.Context, r *rooms, window time.Duration) (*telemetry.Sampler, error) {
+	if err := a.openProbes(ctx, r); err != nil {
+		return nil, err
+	}
+	s, err := r.sampler(window, a.now)
 	if err != nil {
 		return nil, err
 	}
 	a.onClose(s.Close)
 	return s, nil
+}
+
+// sampler makes telemetry that its caller closes; the probes are open already.
+func (r *rooms) sampler(window time.Duration, now func() time.Time) (*telemetry.Sampler, error) {
+	return telemetry.New(telemetry.Config{Host: r.host, Window: window, Now: now, Probes: r.probes.set})
 }

@@ -46,10 +46,11 @@ func (a *app) serve(ctx context.Context) error {
 	}
 	defer web.Close()
 	log := slog.New(slog.NewTextHandler(a.stderr, nil))
+	a.log = log
 	s := &server{app: a, hub: console.NewHub()}
 	desk, err := console.New(console.Config{
 		Watch: s, Adviser: s, Rollouts: s, Samples: s, Records: s, Collectors: s.collectors, Hub: s.hub,
-		Version: version, Listen: a.cfg.Listen, UID: a.uid, Log: log,
+		Probes: s.probes, HostID: a.hostName(), Version: version, Listen: a.cfg.Listen, UID: a.uid, Log: log,
 	})
 	if err != nil {
 		return err
@@ -119,9 +120,10 @@ func (a *app) openLive(ctx context.Context, s *server, log *slog.Logger) (*live,
 	if err != nil {
 		return nil, err
 	}
-	if l.sampler, err = a.newSampler(r, a.cfg.SampleWindow); err != nil {
+	if l.sampler, err = a.newSampler(ctx, r, a.cfg.SampleWindow); err != nil {
 		return nil, err
 	}
+	l.adviser.asks = r.probes
 	cfg := loop.Config{
 		Sampler: l.sampler, Adviser: l.adviser, Store: store, SampleInterval: a.cfg.SampleInterval,
 		PollInterval: a.cfg.PollInterval, AutoApply: a.cfg.AutoApply, Missing: neededOutcomes,

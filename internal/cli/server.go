@@ -77,7 +77,7 @@ func (s *server) Recommend(ctx context.Context, req console.RecommendRequest) (c
 	snap, _ := l.loop.Snapshot()
 	if req.WindowS > 0 {
 		window := max(shortestWindow, time.Duration(req.WindowS*float64(time.Second)))
-		sampler, err := telemetry.New(telemetry.Config{Host: l.rooms.host, Window: window, Now: s.app.now})
+		sampler, err := l.rooms.sampler(window, s.app.now)
 		if err != nil {
 			return console.Advice{}, err
 		}
@@ -168,6 +168,14 @@ func (s *server) collectors() []console.CollectorStat {
 		out = append(out, console.CollectorStat{Name: st.Collector, Duration: st.Duration, Success: st.Success})
 	}
 	return out
+}
+
+// probes tells /metrics what the probes counted and cost.
+func (s *server) probes() ([]console.ProbeStat, []console.Histogram) {
+	if l := s.ready(); l != nil {
+		return l.rooms.probes.page()
+	}
+	return nil, nil
 }
 
 // observe passes the loop's events on.

@@ -13,6 +13,7 @@ type signalMeter struct {
 	sampler windows
 	measure tune.Measure
 	fresh   bool
+	keep    func(time.Duration) // has a costly probe deliver the signal meanwhile; nil needs none
 }
 
 // windows is a sampler of one's own.
@@ -77,6 +78,9 @@ func (m *signalMeter) Measure() tune.Measure { return m.measure }
 
 // Sample looks for d and reads the signal of that window. An entity that is gone is no data.
 func (m *signalMeter) Sample(ctx context.Context, d time.Duration) (tune.MeterSample, error) {
+	if m.keep != nil {
+		m.keep(d)
+	}
 	m.sampler.Reset()
 	looks := max(1, int(d/looksApart))
 	start := time.Now()

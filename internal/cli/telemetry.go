@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"semantos/console"
 	"semantos/internal/tune"
 	"semantos/telemetry"
 )
@@ -48,18 +49,23 @@ func look(ctx context.Context, w watch, window time.Duration, now func() time.Ti
 	return nil
 }
 
-// signalsDocument is what telemetry --json prints: one snapshot.
+// signalsDocument is what telemetry --json prints: one snapshot, and the few numbers beside it that
+// /snapshot has too.
 type signalsDocument struct {
-	Snapshot tune.Snapshot `json:"snapshot"`
+	HostID   string          `json:"host_id"`
+	TS       float64         `json:"ts"`
+	Metrics  console.Metrics `json:"metrics"`
+	Snapshot tune.Snapshot   `json:"snapshot"`
 }
 
 func (a *app) telemetryCommand() *cobra.Command {
 	var window time.Duration
 	var filter, entity string
+	var asked []string
 	cmd := &cobra.Command{
 		Use:     "telemetry",
 		Short:   "look once at the signals of this host",
-		Example: "  semantos telemetry --filter tcp.\n  semantos telemetry --entity listener --window 5s",
+		Example: "  semantos telemetry --filter tcp.\n  semantos telemetry --entity listener --window 5s\n  semantos telemetry --probe offcpu --filter offcpu",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if window < shortestWindow || window > longestWindow {
@@ -69,19 +75,26 @@ func (a *app) telemetryCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			sampler, err := a.newSampler(r, window)
+			sampler, err := a.newSampler(cmd.Context(), r, window)
 			if err != nil {
 				return err
+			}
+			for _, name := range asked {
+				if err := r.probes.want(name, window); err != nil {
+					return err
+				}
 			}
 			if err := a.sample(cmd.Context(), sampler, window); err != nil {
 				return err
 			}
 			snap := sampler.Snapshot()
-			return a.print(signalsDocument{Snapshot: snap}, func() { showSignals(a.stdout, snap, filter, entity) })
+			doc := console.Observe(a.hostName(), snap, nil)
+			return a.print(signalsDocument{doc.HostID, doc.TS, doc.Metrics, snap}, func() { showSignals(a.stdout, snap, filter, entity) })
 		},
 	}
 	cmd.Flags().DurationVar(&window, "window", 2*time.Second, "how long to watch")
 	cmd.Flags().StringVar(&filter, "filter", "", "only signals with this text in their name")
+	cmd.Flags().StringArrayVar(&asked, "probe", nil, "switch this costly eBPF probe on meanwhile; may be given again")
 	cmd.Flags().StringVar(&entity, "entity", "", "only entities of this kind (netns, listener, device, ...)")
 	return cmd
 }
@@ -98,7 +111,13 @@ func showSignals(w io.Writer, snap tune.Snapshot, filter, kind string) {
 		}
 		sort.Strings(names)
 		for _, name := range names {
-			rows = append(rows, []string{name, quantity(signals[name], units.of(name)), of})
+			base, suffix := histogramOf(name, units)
+			switch {
+			case base == "" || strings.HasSuffix(filter, suffix):
+				rows = append(rows, []string{name, quantity(signals[name], units.of(name)), of})
+			case suffix == ".rate": // one line for all of a histogram
+				rows = append(rows, []string{base, distribution(base, signals, units), of})
+			}
 		}
 	}
 	if kind == "" {
@@ -129,19 +148,38 @@ type signalUnits map[string]string
 func units() signalUnits {
 	out := signalUnits{}
 	for _, s := range telemetry.Signals() {
-		out[s.Name] = s.Unit
-		if s.Counter && s.Unit != "share" { // time of time is a share already
-			out[s.Name] += "/s"
-			out[s.Name+".total"] = s.Unit
+		for _, one := range telemetry.Series(s) {
+			out[one.Name] = one.Unit
 		}
 	}
 	return out
 }
 
-// of finds the unit also for NAME.max and NAME.last.
-func (u signalUnits) of(name string) string {
-	if unit, ok := u[name]; ok {
-		return unit
+// of finds the unit of a signal by any name it is delivered under.
+func (u signalUnits) of(name string) string { return u[name] }
+
+// histogramOf cuts a histogram's name off one of its series; "" when it is none.
+func histogramOf(name string, u signalUnits) (base, suffix string) {
+	at := strings.LastIndexByte(name, '.')
+	if at < 0 {
+		return "", ""
 	}
-	return u[strings.TrimSuffix(strings.TrimSuffix(name, ".max"), ".last")]
+	base, suffix = name[:at], name[at:]
+	if _, quantiles := u[base+".p50"]; !quantiles || u[base+".rate"] == "" || u.of(name) == "" {
+		return "", ""
+	}
+	return base, suffix
+}
+
+// distribution is a histogram in one cell: its quantiles, its mean and how many there were.
+func distribution(base string, signals map[string]float64, u signalUnits) string {
+	rate := quantity(signals[base+".rate"], "/s")
+	if _, ok := signals[base+".p50"]; !ok {
+		return "none in this window"
+	}
+	var parts []string
+	for _, q := range []string{"p50", "p95", "p99", "mean"} {
+		parts = append(parts, q+" "+quantity(signals[base+"."+q], u.of(base+"."+q)))
+	}
+	return strings.Join(parts, ", ") + ", " + rate
 }

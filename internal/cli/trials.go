@@ -77,7 +77,7 @@ type trialRequest struct {
 func (t *trials) run(ctx context.Context, req trialRequest, tell func(safety.Event)) (tune.Rollout, error) {
 	meter := req.meter
 	if measure := req.rec.Provenance.Measure; meter == nil && measure.Signal != "" {
-		one := &signalMeter{sampler: t.sampler, measure: measure}
+		one := &signalMeter{sampler: t.sampler, measure: measure, keep: t.rooms.probes.keep(measure.Signal)}
 		if netns := newSocketsOf(req.rec.Changes); netns != "" {
 			one.fresh = shortLived(ctx, t.sampler, netns)
 		}
@@ -142,7 +142,7 @@ func (a *app) newTrials(ctx context.Context, r *rooms, store *sqlite.Store) (*tr
 	if err != nil {
 		return nil, err
 	}
-	sampler, err := a.newSampler(r, time.Hour)
+	sampler, err := a.newSampler(ctx, r, time.Hour)
 	if err != nil {
 		return nil, err
 	}

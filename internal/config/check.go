@@ -11,7 +11,7 @@ import (
 )
 
 // checkBuilt refuses keys whose feature is not in this build. Starting as if they were heard would let
-// someone believe that probes run, that a graph fills, or that alerts arrive.
+// someone believe that a graph fills, or that alerts arrive.
 func (c *Config) checkBuilt() error {
 	lack := func(name, value, why, hint string) error {
 		return &tune.Error{
@@ -21,8 +21,6 @@ func (c *Config) checkBuilt() error {
 		}
 	}
 	switch {
-	case c.UseEBPF == On:
-		return lack("USE_EBPF", On, "this build has no eBPF probes", "set auto or off")
 	case c.Neo4jURI != "":
 		return lack("NEO4J_URI", c.Neo4jURI, "this build has only the embedded store", "leave it unset")
 	case c.AlertWebhook != "":
@@ -36,6 +34,14 @@ func (c *Config) checkBuilt() error {
 
 // checkTogether judges keys that only make sense beside each other.
 func (c *Config) checkTogether() error {
+	if c.UseEBPF == On && c.Root != "" {
+		return &tune.Error{
+			Op: "read configuration", Subject: fmt.Sprintf("USE_EBPF=%q", On),
+			Err: fmt.Errorf("%w (from %s): probes see the running kernel, not what lies below ROOT=%s (from %s)",
+				tune.ErrUsage, c.Origin["USE_EBPF"], c.Root, c.Origin["ROOT"]),
+			Hint: "set auto or off beside ROOT",
+		}
+	}
 	if c.SampleWindow < 2*c.SampleInterval {
 		return &tune.Error{
 			Op: "read configuration", Subject: fmt.Sprintf("SAMPLE_WINDOW=%v", c.SampleWindow.Seconds()),

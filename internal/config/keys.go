@@ -36,7 +36,7 @@ func keys() []key {
 
 func samplingKeys() []key {
 	return []key{
-		word("USE_EBPF", Auto, "kernel probes", func(c *Config) *string { return &c.UseEBPF }, Auto, On, Off),
+		word("USE_EBPF", Auto, "eBPF probes: those that load, all of them or no start, none", func(c *Config) *string { return &c.UseEBPF }, Auto, On, Off),
 		seconds("SAMPLE_WINDOW", "60", "sliding window of telemetry", 2, 3600,
 			func(c *Config) *time.Duration { return &c.SampleWindow }),
 		seconds("SAMPLE_INTERVAL_SEC", "5", "time between two readings", 0.2, 300,
