@@ -4,6 +4,7 @@ import (
 	"semantos/ebpf/probe"
 	"semantos/ebpf/runqlat"
 	"semantos/ebpf/syscalls"
+	"semantos/ebpf/tcp"
 )
 
 // All lists the probes, sorted by name. It loads nothing.
@@ -11,5 +12,6 @@ func All() []probe.Spec {
 	return []probe.Spec{
 		runqlat.New(),
 		syscalls.New(),
+		tcp.New(),
 	}
 }

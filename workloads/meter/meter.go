@@ -25,13 +25,16 @@ type Config struct {
 	NoCommands bool          // refuse cmd:, as what serves others must
 	Rate       float64       // http: requests per second; 0 is 50
 	Timeout    time.Duration // http:, prom: per request, 0 is 2 s; cmd: is ended by its caller
+	// Probe makes the meter of ebpf: under the name given; nil refuses ebpf:. The probes are another
+	// room's.
+	Probe func(name string, of Traffic) Meter
 }
 
 const (
 	defaultRate    = 50
 	defaultTimeout = 2 * time.Second
 
-	forms = "cmd:COMMAND, http:URL or prom:URL?query=EXPRESSION"
+	forms = "cmd:COMMAND, http:URL, prom:URL?query=EXPRESSION or ebpf:comm=NAME"
 )
 
 // Parse reads a meter as given on the command line or in the configuration.
@@ -71,7 +74,14 @@ func Parse(spec string, cfg Config) (Meter, error) {
 	case "workload":
 		return nil, refuse(spec, tune.ErrUnsupported, "no workload can be a meter in this version; give "+forms)
 	case "ebpf":
-		return nil, refuse(spec, tune.ErrUnsupported, "this version measures without eBPF; give "+forms)
+		of, err := parseTraffic(spec, rest)
+		if err != nil {
+			return nil, err
+		}
+		if cfg.Probe == nil {
+			return nil, refuse(spec, tune.ErrUnsupported, "nothing measures with eBPF here; give another meter")
+		}
+		return cfg.Probe(spec, of), nil
 	}
 	return nil, refuse(spec, tune.ErrUnknown, "give "+forms)
 }

@@ -8,8 +8,31 @@ import (
 	"semantos/internal/tune"
 )
 
+// probed stands for the meter another room makes.
+type probed struct {
+	Meter
+	name string
+	of   Traffic
+}
+
+func (p probed) Name() string { return p.name }
+func (p probed) Fresh() bool  { return false }
+
+func TestParseTraffic(t *testing.T) {
+	t.Parallel()
+	m, err := Parse("ebpf:comm=nginx, port=8088,cgroup=/a/b,netns=netns:4026531840,pid=12", Config{
+		Probe: func(name string, of Traffic) Meter { return probed{name: name, of: of} }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := m.(probed).of, (Traffic{Comm: "nginx", Port: 8088, Cgroup: "/a/b", Netns: "4026531840", PID: 12}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}
+
 func TestParse(t *testing.T) {
 	t.Parallel()
+	probing := Config{Probe: func(name string, of Traffic) Meter { return probed{name: name, of: of} }}
 	for _, tc := range []struct {
 		spec  string
 		cfg   Config
@@ -28,7 +51,17 @@ func TestParse(t *testing.T) {
 		{"prom:http://127.0.0.1:9090/", Config{}, "", false, tune.ErrUsage, "query=EXPRESSION"},
 		{"prom:http://h/?query=up&better=faster", Config{}, "", false, tune.ErrUsage, "lower or higher"},
 		{"workload:web", Config{}, "", false, tune.ErrUnsupported, "cmd:COMMAND"},
-		{"ebpf:comm=nginx", Config{}, "", false, tune.ErrUnsupported, "cmd:COMMAND"},
+		{"ebpf:comm=nginx", Config{}, "", false, tune.ErrUnsupported, "another meter"},
+		{"ebpf:comm=nginx", probing, "ebpf:comm=nginx", false, nil, ""},
+		{"ebpf:nginx", probing, "", false, tune.ErrUsage, "ebpf:comm=NAME"},
+		{"ebpf:comm=", probing, "", false, tune.ErrUsage, "ebpf:comm=NAME"},
+		{"ebpf:name=nginx", probing, "", false, tune.ErrUnknown, "ebpf:port=N"},
+		{"ebpf:comm=a,comm=b", probing, "", false, tune.ErrUsage, "ebpf:port=N"},
+		{"ebpf:comm=sixteen-letters-", probing, "", false, tune.ErrOutOfRange, "15 bytes"},
+		{"ebpf:port=0", probing, "", false, tune.ErrOutOfRange, "1 to 65535"},
+		{"ebpf:port=65536", probing, "", false, tune.ErrOutOfRange, "1 to 65535"},
+		{"ebpf:pid=-1", probing, "", false, tune.ErrOutOfRange, "process"},
+		{"ebpf:cgroup=system.slice", probing, "", false, tune.ErrType, "begins with /"},
 		{"guess:x", Config{}, "", false, tune.ErrUnknown, "cmd:COMMAND"},
 		{"cmd:", Config{}, "", false, tune.ErrUsage, "cmd:COMMAND"},
 		{"", Config{}, "", false, tune.ErrUsage, "cmd:COMMAND"},
