@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -35,6 +36,9 @@ func (s *Store) deliver(ctx context.Context, l *link) error {
 			return nil
 		}
 		span, err := write(ctx, l, s.limits.deliver, func(t tx) (span, error) { return applyAll(t, known, waiting) })
+		if errors.Is(err, errHole) {
+			return errors.Join(err, s.spool.Requeue(ctx))
+		}
 		if err != nil {
 			return err
 		}
@@ -125,8 +129,7 @@ func put[T any](a *applier, q cypher, things []T, toRow func(T) (map[string]any,
 	}
 	n := answer.whole("n")
 	if a.err = answer.err; a.err == nil && n != int64(len(things)) {
-		// An edge found no node: somebody deleted it there. The copy still has it.
-		a.err = errLost
+		a.err = errHole
 	}
 }
 

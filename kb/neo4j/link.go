@@ -23,7 +23,7 @@ func (s *Store) dial() (*link, error) {
 	driver, err := neo4j.NewDriverWithContext(s.cfg.URI, neo4j.BasicAuth(s.cfg.User, s.cfg.Pass, ""), func(c *config.Config) {
 		c.SocketConnectTimeout = s.limits.connect
 		c.ConnectionAcquisitionTimeout = s.limits.connect
-		c.MaxTransactionRetryTime = s.limits.deliver / 3
+		c.MaxTransactionRetryTime = s.limits.read
 		c.MaxConnectionPoolSize = 8
 		c.ConnectionLivenessCheckTimeout = time.Minute
 		c.FetchSize = neo4j.FetchAll

@@ -39,7 +39,12 @@ func configOf(uri, spool string) Config {
 
 func openStore(t *testing.T, cfg Config) *Store {
 	t.Helper()
-	s, err := open(t.Context(), cfg, quick())
+	return openWith(t, cfg, quick())
+}
+
+func openWith(t *testing.T, cfg Config, lim limits) *Store {
+	t.Helper()
+	s, err := open(t.Context(), cfg, lim)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -98,8 +98,15 @@ func (s *Store) scrub(text string) string {
 // errLost says that the database is not the one this connection began with, or lost things of it.
 var errLost = errors.New("the database lost what it had: it is told everything again")
 
+// errHole says that an edge found no node: somebody deleted it there. The copy still has it.
+var errHole = fmt.Errorf("a node is missing: %w", errLost)
+
 // classify turns an error of a connection into a status and a sentence.
 func (s *Store) classify(err error) (Status, string) {
+	var limit *neo4j.TransactionExecutionLimit
+	if errors.As(err, &limit) && len(limit.Errors) > 0 {
+		err = limit.Errors[len(limit.Errors)-1] // what happened, not how often it was tried
+	}
 	var (
 		server  *neo4j.Neo4jError
 		network net.Error

@@ -2,7 +2,6 @@ package neo4j
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -135,8 +134,8 @@ func (s *Store) refresh(ctx context.Context) {
 	short, cancel := context.WithTimeout(ctx, s.limits.read)
 	defer cancel()
 	err := s.pull(short, l)
-	if err == nil || ctx.Err() != nil || errors.Is(err, context.Canceled) {
-		return
+	if err == nil || ctx.Err() != nil || s.connected() != l {
+		return // answered, the caller gave up, or the runner met the failure first
 	}
 	s.become(s.classify(err))
 	s.poke()

@@ -184,15 +184,17 @@ func (s *Spool) Meet(ctx context.Context, known Remote, m Meeting) (requeued boo
 			return w.delivered(m.Seq)
 		}
 		requeued = true
-		if _, err := w.exec(`DELETE FROM outbox`); err != nil {
-			return err
-		}
 		if _, err := w.exec(`UPDATE remote SET database = ?, seq = ?, cursors = '{}'`, m.Database, m.Seq); err != nil {
 			return err
 		}
 		return w.requeueAll()
 	})
 	return requeued, err
+}
+
+// Requeue queues everything again in place of what waits, for a remote store that lost some of it.
+func (s *Spool) Requeue(ctx context.Context) error {
+	return s.transact(ctx, "queue everything", (*writer).requeueAll)
 }
 
 // Pulled stores what others changed in the remote store and how far that was read. It does nothing and
@@ -219,8 +221,12 @@ func (s *Spool) Pulled(ctx context.Context, b validate.Batch, kind string, curso
 	return stored && err == nil, err
 }
 
-// requeueAll queues everything the store holds, in an order in which it can be stored.
+// requeueAll queues everything the store holds, in an order in which it can be stored; what waited is in
+// it, because a write is stored and queued at once.
 func (w *writer) requeueAll() error {
+	if _, err := w.exec(`DELETE FROM outbox`); err != nil {
+		return err
+	}
 	for _, q := range []string{
 		`SELECT json_object('nodes', json_group_array(json(body) ORDER BY n)), count(*) FROM
 			(SELECT body, row_number() OVER (ORDER BY id) AS n FROM node) GROUP BY (n - 1) / ?1 ORDER BY min(n)`,
