@@ -11,8 +11,8 @@
 //     blocklat's block.flush_latency_us and block.write_latency_us. Other file systems tell nothing.
 //   - fs.journal_commit_us is from a transaction being locked to its end (jbd2: ext4, OCFS2), by the
 //     journal's thread; an fsync waits for the rest of a commit under way and for the next one.
-//   - the device is the disk below the file system, its partitions together; a network file system counts
-//     for the host alone.
+//   - the device is the disk below the file system, its partitions together; a network file system, and
+//     Btrfs, which may lie on many disks, count for the host alone.
 //   - file systems that are modules and are loaded after the probe are seen from its next load on.
 //   - a scope holds for the calls; commits are made by a kernel thread for everybody.
 package fsync
