@@ -31,7 +31,10 @@ func migrations() []cypher {
 }
 
 const (
-	readVersion cypher = `MATCH (v:SemantosMeta {id: 'schema'}) RETURN v.version AS version`
+	readVersion cypher = `
+MATCH (v:SemantosMeta {id: 'schema'})
+OPTIONAL MATCH (c:SemantosMeta {id: 'clock'})
+RETURN v.version AS version, c IS NOT NULL AS clock`
 
 	// The clock counts changes; its lock orders the writers. database tells this one from another.
 	writeVersion cypher = `

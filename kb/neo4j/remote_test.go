@@ -99,6 +99,10 @@ func TestEmptiedDatabaseIsFilledAgain(t *testing.T) {
 	edge := kbtest.Edge("s1", tune.Relieves, "a1", 0.75)
 	save(t, s, validate.Batch{Edges: []tune.Edge{edge}})
 	filled("a node deleted by hand")
+	srv.Query(t, "MATCH (c:SemantosMeta {id: 'clock'}) DELETE c", nil)
+	save(t, s, validate.Batch{Edges: []tune.Edge{edge}})
+	filled("the clock deleted by hand")
+	reaches(t, s, OK)
 }
 
 // TestGarbageInTheDatabase: what cannot be understood is said, and the last known copy goes on.

@@ -125,7 +125,10 @@ func (s *Store) migrate(ctx context.Context, l *link) error {
 		if err != nil || len(rows) == 0 {
 			return 0, err
 		}
-		v := rows[0].whole("version")
+		v, clock := rows[0].whole("version"), rows[0].truth("clock")
+		if v == schemaVersion && !clock {
+			return 0, rows[0].err // somebody deleted it: made anew, it is another database
+		}
 		return v, rows[0].err
 	})
 	switch {
