@@ -6,7 +6,7 @@ BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 TIMEOUT  ?= 40m
 FUZZTIME ?= 20s
 
-.PHONY: run build test race lint gen soak bench fuzz clean
+.PHONY: run build test race lint gen bpf soak bench fuzz clean
 
 run: build ## build, then watch this host and serve on 127.0.0.1:9988
 	./semantos serve
@@ -29,6 +29,9 @@ lint: ## formatting and vet
 
 gen: ## regenerate the reference tables under docs/
 	$(GO) run ./internal/gen docs
+
+bpf: ## recompile the probes' C to committed objects (clang, llvm, libbpf-dev, libc6-dev)
+	scripts/bpf.sh $(PROBE)
 
 soak: build ## the full counts: hours, root only
 	scripts/test-deps.sh

@@ -1,8 +1,12 @@
 package ebpf
 
 import (
+	"semantos/ebpf/blocklat"
+	"semantos/ebpf/fsync"
 	"semantos/ebpf/probe"
+	"semantos/ebpf/reqlat"
 	"semantos/ebpf/runqlat"
+	"semantos/ebpf/softirq"
 	"semantos/ebpf/syscalls"
 	"semantos/ebpf/tcp"
 )
@@ -10,7 +14,11 @@ import (
 // All lists the probes, sorted by name. It loads nothing.
 func All() []probe.Spec {
 	return []probe.Spec{
+		blocklat.New(),
+		fsync.New(),
+		reqlat.New(),
 		runqlat.New(),
+		softirq.New(),
 		syscalls.New(),
 		tcp.New(),
 	}

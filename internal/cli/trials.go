@@ -75,14 +75,18 @@ type trialRequest struct {
 // run takes one recommendation through gate and stages, and records it. An error beside a rollout that
 // began says what could not be done; the rollout says what stands.
 func (t *trials) run(ctx context.Context, req trialRequest, tell func(safety.Event)) (tune.Rollout, error) {
-	meter := req.meter
-	if measure := req.rec.Provenance.Measure; meter == nil && measure.Signal != "" {
-		one := &signalMeter{sampler: t.sampler, measure: measure, keep: t.rooms.probes.keep(measure.Signal)}
-		if netns := newSocketsOf(req.rec.Changes); netns != "" {
-			one.fresh = shortLived(ctx, t.sampler, netns)
-		}
-		meter = one
-	} else if meter != nil && measure.LossMS > 0 {
+	meter, measure := req.meter, req.rec.Provenance.Measure
+	fresh := func() bool {
+		netns := newSocketsOf(req.rec.Changes)
+		return netns != "" && shortLived(ctx, t.sampler, netns)
+	}
+	if m, ok := meter.(*ebpfMeter); ok {
+		m.fresh = fresh()
+	}
+	switch {
+	case meter == nil && measure.Signal != "":
+		meter = &signalMeter{sampler: t.sampler, measure: measure, fresh: fresh(), keep: t.rooms.probes.keep(measure.Signal)}
+	case meter != nil && measure.LossMS > 0:
 		meter = &witnessMeter{Meter: meter, sampler: t.sampler, measure: measure}
 	}
 	runner := safety.NewRunner(safety.RunnerConfig{
