@@ -218,7 +218,7 @@ int BPF_PROG(retransmit_synack, const struct sock *sk)
 SEC("tp_btf/tcp_send_reset")
 int BPF_PROG(send_reset, const struct sock *sk, const struct sk_buff *skb)
 {
-	u32 flags = scope.flags, netns = 0, zero = 0, reason;
+	u32 flags = scope.flags, netns = 0, zero = 0, reason, at;
 	struct counts *c;
 	struct reasons *r;
 
@@ -236,8 +236,9 @@ int BPF_PROG(send_reset, const struct sock *sk, const struct sk_buff *skb)
 	if (bpf_core_field_exists(((struct trace_event_raw_tcp_send_reset *)0)->reason)) {
 		reason = (u32)ctx[2];
 		r = bpf_map_lookup_elem(&reset_reasons, &zero);
+		at = reason & (REASONS - 1); /* a bound that every kernel's verifier follows */
 		if (r)
-			__sync_fetch_and_add(&r->counts[reason < REASONS ? reason : REASONS - 1], 1);
+			__sync_fetch_and_add(&r->counts[at == reason ? at : REASONS - 1], 1);
 	}
 	return 0;
 }

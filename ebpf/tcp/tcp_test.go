@@ -31,7 +31,7 @@ func want(t *testing.T, r *probetest.Readings, id, signal string, n float64) {
 	}
 }
 
-func close2(a, b float64, share float64) bool { return math.Abs(a-b) <= share*b }
+func near(a, b, share float64) bool { return math.Abs(a-b) <= share*b }
 
 // pair connects within a namespace, or from one to another.
 func pair(t *testing.T, from *hosttest.Namespace, l *net.TCPListener, segment int) (client, server *net.TCPConn) {
@@ -52,10 +52,13 @@ func pair(t *testing.T, from *hosttest.Namespace, l *net.TCPListener, segment in
 func TestRetransmits(t *testing.T) {
 	ns := hosttest.FreshNetns(t)
 	p := load(t, ns)
-	client, server := pair(t, ns, listen(t, ns, "127.0.0.1"), 1400)
-	filter(t, server, some(8)...)
-	pour(t, client, server, 4<<20)
-	again(t, p, ns, client, 50)
+	l := listen(t, ns, "127.0.0.1")
+	again(t, p, ns, 50, func() *net.TCPConn {
+		client, server := pair(t, ns, l, 1400)
+		filter(t, server, some(8)...)
+		pour(t, client, server, 4<<20)
+		return client
+	})
 }
 
 // The token bucket drops what it has no room for before it leaves the sender's own machine.
@@ -63,29 +66,43 @@ func TestRetransmitsBehindTokenBucket(t *testing.T) {
 	a, b := hosttest.FreshNetns(t), hosttest.FreshNetns(t)
 	wire(t, a, b, 4<<20)
 	p := load(t, a)
-	client, server := pair(t, a, listen(t, b, "10.9.0.2"), 0)
-	pour(t, client, server, 4<<20)
-	again(t, p, a, client, 10)
+	l := listen(t, b, "10.9.0.2")
+	again(t, p, a, 10, func() *net.TCPConn {
+		client, server := pair(t, a, l, 0)
+		pour(t, client, server, 4<<20)
+		return client
+	})
 }
 
-// again holds the probe against the socket's and the namespace's own counts of segments sent again.
-func again(t *testing.T, p *probe.Probe, ns *hosttest.Namespace, client *net.TCPConn, least float64) {
+// again holds the probe against the socket's and the namespace's own counts of segments sent again, within
+// one percent. A kernel may leave programs out where one is interrupted, or on top of a task it guards:
+// a program then misses what the timer or the network did meanwhile. That errs to one side, and rarely, so
+// there are several tries.
+func again(t *testing.T, p *probe.Probe, ns *hosttest.Namespace, least float64, traffic func() *net.TCPConn) {
 	t.Helper()
-	r := probetest.Read(t, p)
-	got, _ := r.Value(ns.Target, "tcpev.retransmits")
-	synacks, _ := r.Value(ns.Target, "tcpev.synack_retransmits")
-	failed, _ := r.Value(ns.Target, "tcpev.retransmit_failures")
-	truth, counter := float64(info(t, client).Total_retrans), snmp(t, ns)["RetransSegs"]
-	t.Logf("probe %v (%v SYN-ACKs, %v failed), TCP_INFO %v, RetransSegs %v", got, synacks, failed, truth, counter)
-	if truth < least {
-		t.Fatalf("only %v segments were sent again: nothing is tested", truth)
+	var seen, counted float64
+	for range 5 {
+		client := traffic()
+		for i := 0; info(t, client).Unacked > 0 && i < 100; i++ { // the last of it may still be on its way
+			time.Sleep(10 * time.Millisecond)
+		}
+		r := probetest.Read(t, p)
+		all, _ := r.Value(ns.Target, "tcpev.retransmits")
+		synacks, _ := r.Value(ns.Target, "tcpev.synack_retransmits")
+		got, truth, counter := all-seen, float64(info(t, client).Total_retrans), snmp(t, ns)["RetransSegs"]
+		t.Logf("probe %v, TCP_INFO %v, RetransSegs %v", got, truth, counter-counted)
+		if truth < least {
+			t.Fatalf("only %v segments were sent again: nothing is tested", truth)
+		}
+		if p.Lost() != 0 || got > truth {
+			t.Fatalf("%d lost, %v counted of %v", p.Lost(), got, truth)
+		}
+		if near(got, truth, .01) && near(got+synacks, counter-counted, .01) {
+			return
+		}
+		seen, counted = all, counter
 	}
-	if !close2(got+synacks, counter, .01) || !close2(got, truth, .01) {
-		t.Error("the probe differs from the kernel's own counts")
-	}
-	if p.Lost() != 0 {
-		t.Errorf("%d lost", p.Lost())
-	}
+	t.Error("the probe differs from the kernel's own counts")
 }
 
 // A SYN that is lost once costs the client its first timeout, about a second.
@@ -157,7 +174,7 @@ func TestHandshakeTime(t *testing.T) {
 	}
 	late := r.Hist(ns.Target, handshakeMS, before)
 	t.Logf("late handshake %.1f ms, the server had it after %v", late.Mean()/1e6, took)
-	if late.Count() != 1 || !close2(late.Mean(), float64(took), .1) {
+	if late.Count() != 1 || !near(late.Mean(), float64(took), .1) {
 		t.Errorf("the late handshake took %v ns, %v in truth", late.Mean(), took)
 	}
 }
