@@ -271,40 +271,50 @@ func TestRoundTrips(t *testing.T) {
 	}
 }
 
-// A connection that came to stand while the probe paused has no time, and leaves nothing behind.
+// A connection that was begun before a pause has no time, whether it came to stand meanwhile or after, and
+// leaves nothing behind.
 func TestPauseInTheMiddle(t *testing.T) {
 	ns := hosttest.FreshNetns(t)
 	p := load(t, ns)
-	l := listen(t, ns, "127.0.0.1")
-	filter(t, l, everything()...)
-	done := make(chan error, 1)
-	go func() {
-		c, err := dial(ns, l.Addr(), 0)
-		if err == nil {
-			c.Close()
+	for _, after := range []bool{false, true} {
+		l := listen(t, ns, "127.0.0.1")
+		filter(t, l, everything()...)
+		done := make(chan error, 1)
+		go func() {
+			c, err := dial(ns, l.Addr(), 0)
+			if err == nil {
+				c.Close()
+			}
+			done <- err
+		}()
+		time.Sleep(200 * time.Millisecond)
+		if n := begun(t, p); n != 1 {
+			t.Fatalf("%d connections are begun, not one", n)
 		}
-		done <- err
-	}()
-	time.Sleep(200 * time.Millisecond)
-	if n := begun(t, p); n != 1 {
-		t.Fatalf("%d connections are begun, not one", n)
-	}
-	filter(t, l)
-	if err := p.Pause(); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Resume(); err != nil {
-		t.Fatal(err)
-	}
-	r := probetest.Read(t, p)
-	if n := r.Hist("", connectMS).Count(); n != 0 {
-		t.Errorf("%d connect times", n)
-	}
-	if n := begun(t, p); n != 0 {
-		t.Errorf("%d connections are kept as begun", n)
+		filter(t, l)
+		if err := p.Pause(); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		if !after {
+			err = <-done
+		}
+		if err := p.Resume(); err != nil {
+			t.Fatal(err)
+		}
+		if after {
+			err = <-done
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := probetest.Read(t, p)
+		if n := r.Hist("", connectMS).Count(); n != 0 {
+			t.Errorf("%d connect times", n)
+		}
+		if n := begun(t, p); n != 0 {
+			t.Errorf("%d connections are kept as begun", n)
+		}
 	}
 }
 
