@@ -3,6 +3,7 @@ package ebpf
 import (
 	"semantos/ebpf/blocklat"
 	"semantos/ebpf/fsync"
+	"semantos/ebpf/offcpu"
 	"semantos/ebpf/probe"
 	"semantos/ebpf/reqlat"
 	"semantos/ebpf/runqlat"
@@ -16,6 +17,7 @@ func All() []probe.Spec {
 	return []probe.Spec{
 		blocklat.New(),
 		fsync.New(),
+		offcpu.New(),
 		reqlat.New(),
 		runqlat.New(),
 		softirq.New(),

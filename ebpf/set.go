@@ -65,7 +65,8 @@ type member struct {
 	loaded time.Time
 	counts counts
 	cost   estimate
-	duty   float64 // share of the time it may count
+	duty   float64     // share of the time it may count
+	scope  probe.Scope // what a costly probe was asked to count
 	until  time.Time
 	why    string
 	closed bool
@@ -171,7 +172,7 @@ func (s *Set) load(ctx context.Context) error {
 
 // load puts the probe to work. The caller of a running set holds the lock.
 func (m *member) load(types *probe.Types) error {
-	p, err := probe.Load(m.spec, probe.Options{Types: types})
+	p, err := probe.Load(m.spec, probe.Options{Types: types, Scope: m.scope})
 	m.err = err
 	if err != nil {
 		return err
@@ -181,9 +182,10 @@ func (m *member) load(types *probe.Types) error {
 	return nil
 }
 
-// Want keeps a costly probe on until a time, and loads it when it is not. A probe that counts anyway
-// needs no asking. Errors wrap tune.ErrUnknown, or say why it does not load.
-func (s *Set) Want(name string, until time.Time, why string) error {
+// Want keeps a costly probe on until a time, and loads it when it is not; the scope says what it counts.
+// A probe that counts anyway needs no asking, and one that counts something else meanwhile is left to
+// those who asked first: tune.ErrConflict. Errors wrap tune.ErrUnknown, or say why it does not load.
+func (s *Set) Want(name string, scope probe.Scope, until time.Time, why string) error {
 	m := s.member(name)
 	if m == nil {
 		return fmt.Errorf("ask for probe %s: %w", name, tune.ErrUnknown)
@@ -196,17 +198,27 @@ func (s *Set) Want(name string, until time.Time, why string) error {
 	if m.closed {
 		return fmt.Errorf("ask for probe %s: %w", name, tune.ErrGone)
 	}
+	if m.err != nil || !m.spec.Costly { // what did not load once is not tried again and again
+		return m.err
+	}
+	if m.p != nil && m.scope != scope {
+		return fmt.Errorf("ask for probe %s: it counts something else until %s (%s): %w", name, m.until.Format(time.TimeOnly), m.why, tune.ErrConflict)
+	}
+	if m.p == nil {
+		m.scope = scope
+		if err := m.load(nil); err != nil {
+			if errors.Is(err, tune.ErrUsage) || errors.Is(err, tune.ErrGone) {
+				m.err = nil // the fault is the question's
+			}
+			s.cfg.Log.Warn("probe not loaded", "probe", name, "reason", err)
+			return err
+		}
+		m.until = time.Time{}
+		s.cfg.Log.Info("probe on", "probe", name, "why", why, "until", until)
+	}
 	if until.After(m.until) {
 		m.until, m.why = until, why
 	}
-	if m.p != nil || m.err != nil { // what did not load once is not tried again and again
-		return m.err
-	}
-	if err := m.load(nil); err != nil {
-		s.cfg.Log.Warn("probe not loaded", "probe", name, "reason", err)
-		return err
-	}
-	s.cfg.Log.Info("probe on", "probe", name, "why", why, "until", until)
 	return nil
 }
 

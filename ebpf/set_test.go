@@ -111,10 +111,10 @@ func TestModes(t *testing.T) {
 	if missing := s.Read(newTally()); len(missing) != 0 {
 		t.Errorf("what is off on purpose is not missing: %v", missing)
 	}
-	if err := s.Want("runqlat", time.Now(), "x"); !errors.Is(err, tune.ErrUnsupported) {
+	if err := s.Want("runqlat", probe.Scope{}, time.Now(), "x"); !errors.Is(err, tune.ErrUnsupported) {
 		t.Errorf("asked while off: %v", err)
 	}
-	if err := s.Want("none", time.Now(), "x"); !errors.Is(err, tune.ErrUnknown) {
+	if err := s.Want("none", probe.Scope{}, time.Now(), "x"); !errors.Is(err, tune.ErrUnknown) {
 		t.Errorf("an unknown probe: %v", err)
 	}
 }
@@ -130,12 +130,15 @@ func TestAskedForAWhile(t *testing.T) {
 	if s.Read(out); len(out.begun) != 0 || status(t, s, "runqlat").State != StateOff {
 		t.Errorf("before: %v %+v", out.begun, status(t, s, "runqlat"))
 	}
-	if err := s.Want("runqlat", time.Now().Add(time.Second), "a symptom"); err != nil {
+	if err := s.Want("runqlat", probe.Scope{}, time.Now().Add(time.Second), "a symptom"); err != nil {
 		t.Fatal(err)
 	}
 	st := status(t, s, "runqlat")
 	if s.Read(out); len(out.begun) != 1 || st.State != StateAsked || st.Reason != "a symptom" {
 		t.Errorf("asked: %v %+v", out.begun, st)
+	}
+	if err := s.Want("runqlat", probe.Scope{TGID: 1}, time.Now().Add(time.Minute), "another"); !errors.Is(err, tune.ErrConflict) {
+		t.Errorf("asked for something else: %v", err)
 	}
 	held := programs(t, os.Getpid())
 	for deadline := time.Now().Add(10 * time.Second); status(t, s, "runqlat").State != StateOff; time.Sleep(50 * time.Millisecond) {
@@ -146,7 +149,7 @@ func TestAskedForAWhile(t *testing.T) {
 	if len(held) == 0 {
 		t.Error("nothing was loaded")
 	}
-	if err := s.Want("runqlat", time.Now().Add(time.Minute), "again"); err != nil {
+	if err := s.Want("runqlat", probe.Scope{}, time.Now().Add(time.Minute), "again"); err != nil {
 		t.Fatal(err)
 	}
 	if got := s.member("runqlat").loads; got != 2 {

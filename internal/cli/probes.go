@@ -6,6 +6,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"semantos/internal/tune"
 	"semantos/reasoner"
 	"semantos/telemetry"
+	"semantos/workloads/meter"
 )
 
 // probes are the one set of this process, which every sampler reads, and what asks for its costly ones.
@@ -47,17 +49,20 @@ func (a *app) openProbes(ctx context.Context, r *rooms) error {
 type needs struct {
 	signal map[string]string // by every spelling
 	rule   map[string][]string
+	// one holds the probes that count a process of choice: all their signals are of processes.
+	one map[string]bool
 }
 
 // quoted finds the names in a condition.
 var quoted = regexp.MustCompile(`"([^"]+)"`)
 
 func newNeeds(all []probe.Spec, rules []tune.Rule) needs {
-	n := needs{signal: map[string]string{}, rule: map[string][]string{}}
+	n := needs{signal: map[string]string{}, rule: map[string][]string{}, one: map[string]bool{}}
 	for _, p := range all {
 		if !p.Costly {
 			continue
 		}
+		n.one[p.Name] = !slices.ContainsFunc(p.Signals, func(s tune.Signal) bool { return s.Entity != tune.EntityProcess })
 		for _, s := range p.Signals {
 			for _, one := range telemetry.Series(s) {
 				n.signal[one.Name] = p.Name
@@ -87,20 +92,46 @@ func (p *probes) ask(symptoms []tune.Symptom, unseen []reasoner.Unseen) {
 	until := p.now().Add(p.hold)
 	for _, s := range symptoms {
 		for _, name := range p.needs.rule[s.Name] {
-			_ = p.set.Want(name, until, "symptom "+s.Name)
+			_ = p.set.Want(name, p.needs.scope(name, s.Labels["process"]), until, "symptom "+s.Name)
 		}
 	}
 	for _, u := range unseen {
 		if name := p.needs.signal[u.Missing]; name != "" {
-			_ = p.set.Want(name, until, "to judge "+u.Rule)
+			_ = p.set.Want(name, p.needs.scope(name, u.Entity), until, "to judge "+u.Rule)
 		}
 	}
 }
 
-// want switches a probe on for a person who looks for some time.
-func (p *probes) want(name string, d time.Duration) error {
-	err := p.set.Want(name, p.now().Add(d+time.Minute), "telemetry --probe")
+// scope is the process a probe is to count, where it counts one; none without a pid:N.
+func (n needs) scope(name, process string) probe.Scope {
+	text, found := strings.CutPrefix(process, "pid:")
+	pid, err := strconv.ParseUint(text, 10, 32)
+	if !n.one[name] || !found || err != nil {
+		return probe.Scope{}
+	}
+	return probe.Scope{TGID: uint32(pid)}
+}
+
+// want switches a probe on for a person who looks for some time: NAME, or NAME:comm=X and the like.
+func (p *probes) want(spec string, d time.Duration) error {
+	name, rest, narrow := strings.Cut(spec, ":")
+	var scope probe.Scope
+	if narrow {
+		of, err := meter.ParseTraffic(spec, rest)
+		if err == nil {
+			scope, err = scopeOf(of, "/sys/fs/cgroup", "/run/netns")
+		}
+		if e := (*tune.Error)(nil); errors.As(err, &e) {
+			err = e.Err // it speaks of meters
+		}
+		if err != nil {
+			return &tune.Error{Op: "read --probe", Subject: spec, Err: err, Hint: "give NAME, or NAME:comm=PROCESS, NAME:pid=N"}
+		}
+	}
+	err := p.set.Want(name, scope, p.now().Add(d+time.Minute), "telemetry --probe")
 	switch {
+	case errors.Is(err, tune.ErrUsage):
+		return &tune.Error{Op: "switch on probe", Subject: spec, Err: err, Hint: "give --probe " + name + ":comm=PROCESS or " + name + ":pid=N"}
 	case errors.Is(err, tune.ErrUnknown):
 		var all []string
 		for _, s := range ebpf.All() {
@@ -115,12 +146,13 @@ func (p *probes) want(name string, d time.Duration) error {
 
 // keep gives what a meter calls before it measures a signal for some time; nil when no costly probe
 // delivers it.
-func (p *probes) keep(signal string) func(d time.Duration) {
-	if p == nil || p.needs.signal[signal] == "" {
+func (p *probes) keep(m tune.Measure) func(d time.Duration) {
+	if p == nil || p.needs.signal[m.Signal] == "" {
 		return nil
 	}
+	name := p.needs.signal[m.Signal]
 	return func(d time.Duration) {
-		_ = p.set.Want(p.needs.signal[signal], p.now().Add(d+p.hold), "a trial measures "+signal)
+		_ = p.set.Want(name, p.needs.scope(name, m.Entity), p.now().Add(d+p.hold), "a trial measures "+m.Signal)
 	}
 }
 

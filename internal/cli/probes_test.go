@@ -33,6 +33,13 @@ func TestNeeds(t *testing.T) {
 			t.Errorf("%s asks for %v", name, n.rule[name])
 		}
 	}
+	if n.one["dear"] || n.scope("dear", "pid:7") != (probe.Scope{}) {
+		t.Error("a probe of the host is narrowed to a process")
+	}
+	costly.Signals = []tune.Signal{{Name: "dear.share", Entity: tune.EntityProcess}}
+	if of := newNeeds([]probe.Spec{costly}, nil); of.scope("dear", "pid:7").TGID != 7 || of.scope("dear", "comm:x") != (probe.Scope{}) {
+		t.Error("a probe of one process is not narrowed to it")
+	}
 	if n.rule["does not"] != nil || n.signal["cheap.errors"] != "" || n.signal["dear.wait_us.rate"] != "dear" {
 		t.Errorf("%+v", n)
 	}
@@ -49,9 +56,9 @@ func TestSymptomsAskForProbes(t *testing.T) {
 	for name, ask := range map[string]func(p *probes){
 		"symptom":     func(p *probes) { p.ask([]tune.Symptom{{Name: "slow"}}, nil) },
 		"not judged":  func(p *probes) { p.ask(nil, []reasoner.Unseen{{Rule: "other", Missing: signal}}) },
-		"measured":    func(p *probes) { p.keep(signal)(time.Second) },
+		"measured":    func(p *probes) { p.keep(tune.Measure{Signal: signal})(time.Second) },
 		"not at all":  func(p *probes) { p.ask([]tune.Symptom{{Name: "fast"}}, []reasoner.Unseen{{Missing: "x"}}) },
-		"not costly":  func(p *probes) { _ = p.keep("vm.pgfault") },
+		"not costly":  func(p *probes) { _ = p.keep(tune.Measure{Signal: "vm.pgfault"}) },
 		"by a person": func(p *probes) { _ = p.want("runqlat", time.Second) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -74,7 +81,7 @@ func TestSymptomsAskForProbes(t *testing.T) {
 	}
 	var none *probes
 	none.ask([]tune.Symptom{{Name: "slow"}}, nil) // commands that look once ask for nothing
-	if none.keep(signal) != nil {
+	if none.keep(tune.Measure{Signal: signal}) != nil {
 		t.Error("without probes there is something to keep")
 	}
 }

@@ -65,7 +65,7 @@ func (a *app) telemetryCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "telemetry",
 		Short:   "look once at the signals of this host",
-		Example: "  semantos telemetry --filter tcp.\n  semantos telemetry --entity listener --window 5s\n  semantos telemetry --probe offcpu --filter offcpu",
+		Example: "  semantos telemetry --filter tcp.\n  semantos telemetry --entity listener --window 5s\n  semantos telemetry --probe offcpu:comm=nginx --filter offcpu",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if window < shortestWindow || window > longestWindow {
@@ -94,7 +94,7 @@ func (a *app) telemetryCommand() *cobra.Command {
 	}
 	cmd.Flags().DurationVar(&window, "window", 2*time.Second, "how long to watch")
 	cmd.Flags().StringVar(&filter, "filter", "", "only signals with this text in their name")
-	cmd.Flags().StringArrayVar(&asked, "probe", nil, "switch this costly eBPF probe on meanwhile; may be given again")
+	cmd.Flags().StringArrayVar(&asked, "probe", nil, "switch this costly eBPF probe on meanwhile, such as offcpu:pid=N; may be given again")
 	cmd.Flags().StringVar(&entity, "entity", "", "only entities of this kind (netns, listener, device, ...)")
 	return cmd
 }

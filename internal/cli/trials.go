@@ -85,7 +85,7 @@ func (t *trials) run(ctx context.Context, req trialRequest, tell func(safety.Eve
 	}
 	switch {
 	case meter == nil && measure.Signal != "":
-		meter = &signalMeter{sampler: t.sampler, measure: measure, fresh: fresh(), keep: t.rooms.probes.keep(measure.Signal)}
+		meter = &signalMeter{sampler: t.sampler, measure: measure, fresh: fresh(), keep: t.rooms.probes.keep(measure)}
 	case meter != nil && measure.LossMS > 0:
 		meter = &witnessMeter{Meter: meter, sampler: t.sampler, measure: measure}
 	}

@@ -19,8 +19,8 @@ type Traffic struct {
 
 const ebpfForms = "ebpf:comm=NAME, ebpf:port=N, ebpf:pid=N, ebpf:cgroup=PATH or ebpf:netns=NAME, several between commas"
 
-// parseTraffic reads what stands behind "ebpf:".
-func parseTraffic(spec, rest string) (Traffic, error) {
+// ParseTraffic reads rest, what stands behind the colon of spec: KEY=VALUE between commas.
+func ParseTraffic(spec, rest string) (Traffic, error) {
 	var t Traffic
 	bad := func(err error, hint string) (Traffic, error) { return Traffic{}, refuse(spec, err, hint) }
 	seen := map[string]bool{}

@@ -74,7 +74,7 @@ func Parse(spec string, cfg Config) (Meter, error) {
 	case "workload":
 		return nil, refuse(spec, tune.ErrUnsupported, "no workload can be a meter in this version; give "+forms)
 	case "ebpf":
-		of, err := parseTraffic(spec, rest)
+		of, err := ParseTraffic(spec, rest)
 		if err != nil {
 			return nil, err
 		}
