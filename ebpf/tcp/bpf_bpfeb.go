@@ -33,6 +33,7 @@ const (
 	bpfProgSetState         = "set_state"
 	bpfVarEpoch             = "epoch"
 	bpfVarLost              = "lost"
+	bpfVarNow               = "now"
 	bpfVarSampleEvery       = "sample_every"
 	bpfVarScope             = "scope"
 )
@@ -108,6 +109,7 @@ type bpfMapSpecs struct {
 type bpfVariableSpecs struct {
 	Epoch       *ebpf.VariableSpec `ebpf:"epoch"`
 	Lost        *ebpf.VariableSpec `ebpf:"lost"`
+	Now         *ebpf.VariableSpec `ebpf:"now"`
 	SampleEvery *ebpf.VariableSpec `ebpf:"sample_every"`
 	Scope       *ebpf.VariableSpec `ebpf:"scope"`
 }
@@ -163,6 +165,7 @@ func (m *bpfMaps) Close() error {
 type bpfVariables struct {
 	Epoch       *ebpf.Variable `ebpf:"epoch"`
 	Lost        *ebpf.Variable `ebpf:"lost"`
+	Now         *ebpf.Variable `ebpf:"now"`
 	SampleEvery *ebpf.Variable `ebpf:"sample_every"`
 	Scope       *ebpf.Variable `ebpf:"scope"`
 }

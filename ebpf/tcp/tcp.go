@@ -75,15 +75,22 @@ func signals() []tune.Signal {
 }
 
 // prepare refuses what does not belong to a socket, and learns the names of reasons.
-func (k *keeper) prepare(_ *ebpf.CollectionSpec, opts probe.Options) error {
+func (k *keeper) prepare(spec *ebpf.CollectionSpec, opts probe.Options) error {
 	s := opts.Scope
 	if s.Cgroup != 0 || s.TGID != 0 || s.Comm != "" {
 		return fmt.Errorf("%w: TCP's events belong to a socket, not to a process: narrow it to a namespace or port", tune.ErrUnsupported)
+	}
+	if err := spec.Variables["now"].Set(monotonic()); err != nil {
+		return fmt.Errorf("set the clock: %w", err)
 	}
 	return k.learn(opts.Types)
 }
 
 func (k *keeper) read(p *probe.Probe, out probe.Sink) error {
+	now := monotonic()
+	if err := p.Set("now", now); err != nil {
+		return err
+	}
 	known, err := readCounts(p, out)
 	if err != nil {
 		return fmt.Errorf("read counts of TCP: %w", err)
@@ -97,7 +104,7 @@ func (k *keeper) read(p *probe.Probe, out probe.Sink) error {
 	if err := k.readReasons(p, out); err != nil {
 		return fmt.Errorf("read reasons of resets: %w", err)
 	}
-	for _, netns := range stale(known, p.Map(bpfMapNamespaces).MaxEntries(), monotonic()) {
+	for _, netns := range stale(known, p.Map(bpfMapNamespaces).MaxEntries(), now) {
 		for _, m := range append(maps[:], bpfMapNamespaces) {
 			if err := p.Map(m).Delete(netns); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 				return fmt.Errorf("forget namespace %d: %w", netns, err)
@@ -191,7 +198,7 @@ func stale(known []namespace, room uint32, now uint64) []uint32 {
 	return out
 }
 
-// monotonic is the kernel's clock of bpf_ktime_get_ns.
+// monotonic is a clock that is never set, in nanoseconds.
 func monotonic() uint64 {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
