@@ -1,8 +1,10 @@
 package reqlat
 
 import (
+	"net"
 	"os"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,6 +33,40 @@ func TestShortConnections(t *testing.T) {
 	now := settle(t, p, s.id, n, none)
 	if got := grown(s.id, now, none); got != n || p.Lost() != 0 {
 		t.Errorf("%d of %d requests, %d lost", got, n, p.Lost())
+	}
+}
+
+// TestExactAtSpeed: clients that ask again at once, so that the next request often arrives before the
+// server's send has returned; on the programs of both kernels.
+func TestExactAtSpeed(t *testing.T) {
+	for name, spec := range map[string]probe.Spec{"send buffer": New(), "send returned": onReturn()} {
+		t.Run(name, func(t *testing.T) {
+			p := probetest.Load(t, spec, probe.Options{})
+			s := listen(t, hosttest.FreshNetns(t), 0, answering(frame, at(0)))
+			const clients, each = 8, 1500
+			var wg sync.WaitGroup
+			for range clients {
+				c := s.dial(-1)
+				wg.Go(func() {
+					for range each {
+						if _, err := ask(c, 0, make([]byte, frame)); err != nil {
+							t.Error(err)
+							return
+						}
+					}
+				})
+			}
+			wg.Wait()
+			none := &probetest.Readings{}
+			now := settle(t, p, s.id, clients*each, none)
+			h := now.Hist(s.id, latency)
+			if got := grown(s.id, now, none); got != clients*each || h.Count() != clients*each {
+				t.Errorf("%d requests, %d latencies, of %d", got, h.Count(), clients*each)
+			}
+			if slowest := h.Quantile(1); slowest > 10e9 {
+				t.Errorf("a latency of %.0f ms", slowest/1e6)
+			}
+		})
 	}
 }
 
@@ -98,18 +134,37 @@ func TestManyServers(t *testing.T) {
 	}
 }
 
-// TestIdleServersGo: a server that has not answered for long is forgotten.
+// TestIdleServersGo: a server that has not answered for long is forgotten. A connection of it that lives
+// on does not count for the server that has its place now.
 func TestIdleServersGo(t *testing.T) {
 	own := newServers()
-	own.idle = 30 * time.Millisecond
 	p := probetest.Load(t, describe(own), probe.Options{})
-	s := listen(t, hosttest.FreshNetns(t), 0, answering(frame, at(0)))
-	if _, err := ask(s.dial(-1), 0, make([]byte, frame)); err != nil {
-		t.Fatal(err)
+	ns := hosttest.FreshNetns(t)
+	first := listen(t, ns, 0, answering(frame, at(0)))
+	request, none := make([]byte, frame), &probetest.Readings{}
+	old := first.dial(-1)
+	once := func(c net.Conn) {
+		t.Helper()
+		if _, err := ask(c, 0, request); err != nil {
+			t.Fatal(err)
+		}
 	}
-	time.Sleep(40 * time.Millisecond)
-	if probetest.Read(t, p); grown(s.id, probetest.Read(t, p), &probetest.Readings{}) != 0 {
-		t.Error("it is still there")
+	once(old)
+	settle(t, p, first.id, 1, none)
+	own.idle = 0
+	probetest.Read(t, p)
+	own.idle = time.Hour
+	if grown(first.id, probetest.Read(t, p), none) != 0 {
+		t.Fatal("it is still there")
+	}
+	second := listen(t, ns, 0, answering(frame, at(0)))
+	once(second.dial(-1))
+	once(old)
+	once(old)
+	settle(t, p, second.id, 1, none)
+	now := settle(t, p, first.id, 2, none)
+	if f, s := grown(first.id, now, none), grown(second.id, now, none); f != 2 || s != 1 {
+		t.Errorf("%d of 2 requests, and %d of 1 of the server in its place", f, s)
 	}
 }
 

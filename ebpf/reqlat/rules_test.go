@@ -80,38 +80,51 @@ func TestWhatCounts(t *testing.T) {
 			if read(c, 4) {
 				write(c, 4)
 			}
-			time.Sleep(5 * ms)
+			time.Sleep(100 * ms)
 			write(c, 10)
 			write(c, 10)
-		}, func(c net.Conn) { read(c, 10); write(c, 4); read(c, 24) }, 1, 0, 5 * ms},
+		}, func(c net.Conn) { read(c, 10); write(c, 4); read(c, 24) }, 1, 0, 90 * ms},
 		{"of a streamed answer the first bytes count", func(c net.Conn) {
 			read(c, 4)
 			for range 10 {
 				write(c, 10)
-				time.Sleep(2 * ms)
+				time.Sleep(15 * ms)
 			}
-		}, func(c net.Conn) { write(c, 4); read(c, 100) }, 1, 0, 10 * ms},
+		}, func(c net.Conn) { write(c, 4); read(c, 100) }, 1, 0, 90 * ms},
 		{"a long poll lasts long", func(c net.Conn) { read(c, 4); time.Sleep(300 * ms); write(c, 4) },
-			func(c net.Conn) { write(c, 4); read(c, 4) }, 1, 300 * ms, 450 * ms},
+			func(c net.Conn) { write(c, 4); read(c, 4) }, 1, 300 * ms, 600 * ms},
 		{"pipelined and read one by one", func(c net.Conn) {
 			for read(c, 4) {
 				time.Sleep(10 * ms)
 				write(c, 4)
 			}
-		}, func(c net.Conn) { write(c, 16); read(c, 16) }, 4, 40 * ms, 90 * ms},
+		}, func(c net.Conn) { write(c, 16); read(c, 16) }, 4, 40 * ms, 300 * ms},
 		{"pipelined and read at once", func(c net.Conn) {
 			read(c, 16)
 			for range 4 {
+				time.Sleep(40 * ms)
+				write(c, 4)
+			}
+		}, func(c net.Conn) { write(c, 16); read(c, 16) }, 1, 40 * ms, 75 * ms},
+		{"the second comes before the first is answered", func(c net.Conn) {
+			for read(c, 4) {
+				time.Sleep(60 * ms)
+				write(c, 4)
+			}
+		}, func(c net.Conn) { write(c, 4); time.Sleep(10 * ms); write(c, 4); read(c, 8) }, 2, 75 * ms, 250 * ms},
+		{"always some in flight", func(c net.Conn) {
+			for read(c, 4) {
 				time.Sleep(5 * ms)
 				write(c, 4)
 			}
-		}, func(c net.Conn) { write(c, 16); read(c, 16) }, 1, 5 * ms, 12 * ms},
-		{"the second comes before the first is answered", func(c net.Conn) {
-			for read(c, 4) {
-				time.Sleep(20 * ms)
+		}, func(c net.Conn) {
+			write(c, 12)
+			for range 40 {
+				read(c, 4)
 				write(c, 4)
 			}
-		}, func(c net.Conn) { write(c, 4); time.Sleep(10 * ms); write(c, 4); read(c, 8) }, 2, 29 * ms, 60 * ms},
+			read(c, 12)
+		}, 43, 14 * ms, 120 * ms},
 		{"segments of one request", func(c net.Conn) { read(c, 12); write(c, 4) },
 			func(c net.Conn) {
 				write(c, 4)
@@ -121,13 +134,12 @@ func TestWhatCounts(t *testing.T) {
 				write(c, 4)
 				read(c, 4)
 			},
-			1, 40 * ms, 80 * ms},
+			1, 40 * ms, 200 * ms},
 		{"what nobody answers is no start after a silence", func(c net.Conn) { read(c, 8); time.Sleep(5 * ms); write(c, 4) },
-			func(c net.Conn) { write(c, 4); time.Sleep(300 * ms); write(c, 4); read(c, 4) }, 1, 5 * ms, 100 * ms},
-		{"a look reads nothing", peeking, func(c net.Conn) { write(c, 4); read(c, 4) }, 1, 20 * ms, 60 * ms},
+			func(c net.Conn) { write(c, 4); time.Sleep(300 * ms); write(c, 4); read(c, 4) }, 1, 5 * ms, 250 * ms},
 		{"one way", func(c net.Conn) { read(c, 4000) }, func(c net.Conn) { write(c, 4000); time.Sleep(ms) }, 0, 0, 0},
 		{"answered after the client's end", func(c net.Conn) { io.Copy(io.Discard, c); time.Sleep(5 * ms); write(c, 4) },
-			func(c net.Conn) { write(c, 400); c.(*net.TCPConn).CloseWrite(); read(c, 4) }, 1, 5 * ms, 40 * ms},
+			func(c net.Conn) { write(c, 400); c.(*net.TCPConn).CloseWrite(); read(c, 4) }, 1, 5 * ms, 200 * ms},
 		{"no request at all", func(c net.Conn) { read(c, 1) }, func(net.Conn) {}, 0, 0, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -151,6 +163,19 @@ func TestWhatCounts(t *testing.T) {
 				t.Errorf("%d latencies, the longest %v, want %v to %v", h.Count(), slowest, c.min, c.max)
 			}
 		})
+	}
+}
+
+// TestLooking: the request waits until it is read, however often the server looks at it.
+func TestLooking(t *testing.T) {
+	p := probetest.Load(t, New(), probe.Options{})
+	s := listen(t, hosttest.FreshNetns(t), 0, peeking)
+	if _, err := ask(s.dial(-1), 0, make([]byte, 4)); err != io.ErrUnexpectedEOF { // the answer is 4 bytes long
+		t.Fatal(err)
+	}
+	now := settle(t, p, s.id, 1, &probetest.Readings{})
+	if w := now.Hist(s.id, wait).Quantile(.5); !(w >= 19e6) {
+		t.Errorf("the request waited %.2f ms of 20", w/1e6)
 	}
 }
 
