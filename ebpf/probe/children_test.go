@@ -82,12 +82,16 @@ func netns() string {
 
 // holder is a child that holds loaded probes until it is killed.
 func holder(in *bufio.Scanner) {
+	var loaded []*probe.Probe
 	for _, s := range []probe.Spec{runqlat.New(), probetest.Renames(true)} {
-		if _, err := probe.Load(s, probe.Options{}); err != nil {
+		p, err := probe.Load(s, probe.Options{})
+		if err != nil {
 			fmt.Println("skip:", err)
 			return
 		}
+		loaded = append(loaded, p)
 	}
 	fmt.Println("ready")
 	in.Scan()
+	runtime.KeepAlive(loaded)
 }
