@@ -22,6 +22,8 @@ const reasons = 256
 const shown = `
 not_specified | the kernel does not say why
 no_socket | nobody listens on the port
+socket_close | the socket was closed with it unread
+queue_purge | a queue was emptied; ordinary where a connection ends
 socket_filter | a filter on the socket refused it
 socket_rcvbuff | the socket's receive buffer is full (rmem, SO_RCVBUF)
 socket_backlog | the socket's backlog is full while its owner works on it (rmem and wmem together)
