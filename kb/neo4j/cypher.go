@@ -138,13 +138,12 @@ ORDER BY rev LIMIT $limit`
 )
 
 // expand takes one step from nodes that carry the best product of weights so far, along edges in either
-// direction, and gives for each end its best product and the node before it. The length of a pattern
-// cannot be a parameter in Cypher, so a walk is a statement per step, in one transaction.
+// direction, and gives for each end its best product and the node before it (lists compare by their
+// first difference). The length of a pattern cannot be a parameter in Cypher, so a walk is a statement
+// per step, in one transaction.
 const expand cypher = `
 UNWIND $frontier AS f
 MATCH (a:SemantosNode {id: f.id})-[r:RELATES]-(b:SemantosNode)
 WHERE NOT r.retired AND r.weight > 0 AND (size($types) = 0 OR r.type IN $types)
-WITH b.id AS id, f.weight * r.weight AS weight, a.id AS before
-ORDER BY id, weight DESC, before
-WITH id, collect({weight: weight, before: before})[0] AS best
-RETURN id, best.weight AS weight, best.before AS before`
+WITH b, max([f.weight * r.weight, a.id]) AS best
+RETURN b.id AS id, best[0] AS weight, best[1] AS before`

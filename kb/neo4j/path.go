@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"semantos/internal/tune"
-	"semantos/kb/validate"
 )
 
 // Reached is one node of a neighbourhood: Depth edges away along its strongest chain, Strength the
@@ -28,7 +27,7 @@ type Chain struct {
 // given types (all when none) that are not retired; strongest first, then by id. It is kb/graph's
 // question asked there, for comparison; the control loop does not use it.
 func (s *Store) Neighborhood(ctx context.Context, id string, depth int, types []tune.EdgeType) ([]Reached, error) {
-	w, err := s.walk(ctx, id, "", depth, types)
+	w, err := s.walk(ctx, []string{id}, types, layers(depth))
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +46,7 @@ func (s *Store) Neighborhood(ctx context.Context, id string, depth int, types []
 // StrongestPath asks Neo4j for the chain between two nodes whose product of weights is largest, in either
 // direction, retired edges left out. No nodes and strength 0: nothing joins them.
 func (s *Store) StrongestPath(ctx context.Context, from, to string) (Chain, error) {
-	w, err := s.walk(ctx, from, to, 0, nil)
+	w, err := s.walk(ctx, []string{from, to}, nil, strongestFirst(to))
 	if err != nil {
 		return Chain{}, err
 	}
@@ -72,53 +71,47 @@ type best struct {
 	depth    int
 }
 
+// walked is what a walk knows: the strongest chain to each node reached.
 type walked struct {
 	best map[string]best
 	from string
-	to   string // "" for none: nothing weaker than the way to it is followed
 }
 
-// walk steps outwards from a node until depth (0: any) or until nothing gets stronger.
-func (s *Store) walk(ctx context.Context, from, to string, depth int, types []tune.EdgeType) (walked, error) {
+// walk runs steps from a node in one transaction.
+func (s *Store) walk(ctx context.Context, ids []string, types []tune.EdgeType, steps func(w walked, expand func(ids []string, depth int) ([]string, error)) error) (walked, error) {
 	l := s.connected()
 	if l == nil {
 		state, _, _ := s.board.look()
 		return walked{}, &tune.Error{Op: "ask neo4j", Subject: s.addr, Err: fmt.Errorf("%w: %s", tune.ErrNoData, state.Status), Hint: state.Reason}
 	}
-	for _, id := range []string{from, to} {
-		if id == "" {
-			continue
-		}
+	for _, id := range ids {
 		if _, err := s.spool.Node(ctx, id); err != nil {
 			return walked{}, err
 		}
-	}
-	if from == "" {
-		return walked{}, validate.UnknownNode(from)
 	}
 	names := make([]any, len(types))
 	for i, t := range types {
 		names[i] = string(t)
 	}
 	return read(ctx, l, s.limits.deliver, func(t tx) (walked, error) {
-		w := walked{from: from, to: to, best: map[string]best{from: {strength: 1}}}
-		frontier := []any{map[string]any{"id": from, "weight": 1.0}}
-		for d := 1; len(frontier) > 0 && (depth <= 0 || d <= depth); d++ {
+		w := walked{from: ids[0], best: map[string]best{ids[0]: {strength: 1}}}
+		return w, steps(w, func(ids []string, depth int) ([]string, error) {
+			frontier := make([]any, len(ids))
+			for i, id := range ids {
+				frontier[i] = map[string]any{"id": id, "weight": w.best[id].strength}
+			}
 			rows, err := t.run(expand, map[string]any{"frontier": frontier, "types": names})
 			if err != nil {
-				return w, err
+				return nil, err
 			}
-			if frontier, err = w.step(rows, d); err != nil {
-				return w, err
-			}
-		}
-		return w, nil
+			return w.take(rows, depth)
+		})
 	})
 }
 
-// step takes what got stronger and gives where to go on from.
-func (w walked) step(rows []row, depth int) ([]any, error) {
-	var frontier []any
+// take keeps what got stronger and gives its ids.
+func (w walked) take(rows []row, depth int) ([]string, error) {
+	var stronger []string
 	for i := range rows {
 		r := &rows[i]
 		id, strength, before := r.text("id"), r.number("weight"), r.text("before")
@@ -130,16 +123,59 @@ func (w walked) step(rows []row, depth int) ([]any, error) {
 		}
 		if strength > w.best[id].strength {
 			w.best[id] = best{strength, before, depth}
-			frontier = append(frontier, map[string]any{"id": id, "weight": strength})
+			stronger = append(stronger, id)
 		}
 	}
-	if w.to != "" {
-		reached := w.best[w.to].strength
-		frontier = slices.DeleteFunc(frontier, func(f any) bool {
-			m, ok := f.(map[string]any)
-			strength, _ := m["weight"].(float64)
-			return ok && strength <= reached
-		})
+	return stronger, nil
+}
+
+// layers goes from layer to layer until depth: a chain of few strong edges must not be hidden by a
+// stronger one that has used up the depth. Within a layer all strengths are of the layer before.
+func layers(depth int) func(walked, func([]string, int) ([]string, error)) error {
+	return func(w walked, expand func([]string, int) ([]string, error)) error {
+		frontier := []string{w.from}
+		for d := 1; len(frontier) > 0 && d <= depth; d++ {
+			var err error
+			if frontier, err = expand(frontier, d); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
-	return frontier, nil
+}
+
+// atOnce is how many of the strongest nodes a search expands with one statement.
+const atOnce = 256
+
+// strongestFirst goes on from the strongest nodes, as Dijkstra does, until nothing stronger than the way
+// to the goal is left: a product of weights never grows with its length.
+func strongestFirst(to string) func(walked, func([]string, int) ([]string, error)) error {
+	return func(w walked, expand func([]string, int) ([]string, error)) error {
+		open := map[string]bool{w.from: true}
+		for {
+			var next []string
+			for id := range open {
+				if id != to && w.best[id].strength > w.best[to].strength {
+					next = append(next, id)
+				}
+			}
+			if len(next) == 0 {
+				return nil
+			}
+			slices.SortFunc(next, func(a, b string) int {
+				return cmp.Or(cmp.Compare(w.best[b].strength, w.best[a].strength), cmp.Compare(a, b))
+			})
+			next = next[:min(len(next), atOnce)]
+			for _, id := range next {
+				delete(open, id)
+			}
+			stronger, err := expand(next, 0)
+			if err != nil {
+				return err
+			}
+			for _, id := range stronger {
+				open[id] = true
+			}
+		}
+	}
 }

@@ -49,16 +49,64 @@ func TestOthersChangesArrive(t *testing.T) {
 	a, b := openStore(t, configOf(srv.URI(), t.TempDir())), openStore(t, configOf(srv.URI(), t.TempDir()))
 	reaches(t, a, OK)
 	reaches(t, b, OK)
-	before, err := b.GraphVersion(t.Context())
+	lim := quick()
+	lim.idle = time.Hour // the reads themselves have to look
+	c := openWith(t, configOf(srv.URI(), t.TempDir()), lim)
+	reaches(t, c, OK)
+	ctx := t.Context()
+	round := 10
+	for name, see := range map[string]func() (bool, error){
+		"node":  func() (bool, error) { _, err := c.Node(ctx, fmt.Sprint("a", round)); return true, err },
+		"nodes": func() (bool, error) { all, err := c.Nodes(ctx); return len(all) == 3*(round-10), err },
+		"edges": func() (bool, error) { all, err := c.Edges(ctx); return len(all) == 2*(round-10), err },
+		"trace": func() (bool, error) { _, err := c.Trace(ctx, kbtest.Trace(round).ID); return true, err },
+		"traces": func() (bool, error) {
+			all, err := c.Traces(ctx, 1)
+			return len(all) == 1 && all[0].ID == kbtest.Trace(round).ID, err
+		},
+		"rollouts": func() (bool, error) { all, err := c.Rollouts(ctx, 0); return len(all) == round-10, err },
+		"outcomes": func() (bool, error) {
+			all, err := c.Outcomes(ctx, "accept_queue", nil)
+			return len(all) == round-10, err
+		},
+		"rollout": func() (bool, error) { _, err := c.Rollout(ctx, kbtest.Batch(round).Rollouts[0].ID); return true, err },
+		"recommendation": func() (bool, error) {
+			_, _, err := c.Recommendation(ctx, kbtest.Batch(round).Recommendations[0].Recommendation.ID)
+			return true, err
+		},
+		"recommendations": func() (bool, error) {
+			n := 0
+			err := c.EachRecommendation(ctx, func(validate.Advice) error { n++; return nil })
+			return n == round-10, err
+		},
+		"each trace": func() (bool, error) {
+			n := 0
+			err := c.EachTrace(ctx, func(tune.Trace) error { n++; return nil })
+			return n == round-10, err
+		},
+		"each event": func() (bool, error) {
+			n := 0
+			err := c.EachEdgeEvent(ctx, func(validate.Event) error { n++; return nil })
+			return n == 3*(round-10), err
+		},
+		"edge history": func() (bool, error) {
+			all, err := c.EdgeHistory(ctx, fmt.Sprint("a", round), tune.DependsOn, fmt.Sprint("b", round))
+			return len(all) == 1, err
+		},
+	} {
+		round++
+		save(t, a, kbtest.Batch(round))
+		if ok, err := see(); !ok || err != nil {
+			t.Errorf("%s: what another machine just wrote is not there: %v", name, err)
+		}
+	}
+	before, err := c.GraphVersion(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
 	save(t, a, kbtest.Batch(1))
-	if after, err := b.GraphVersion(t.Context()); err != nil || after <= before {
+	if after, err := c.GraphVersion(ctx); err != nil || after <= before {
 		t.Errorf("version %d, then %d, %v", before, after, err)
-	}
-	if tr, err := b.Trace(t.Context(), kbtest.Trace(1).ID); err != nil || tr.ID == "" {
-		t.Errorf("got %v", err)
 	}
 	// Without a read, the copy is kept current in the background, so that a later outage finds it so.
 	save(t, a, kbtest.Batch(2))

@@ -98,6 +98,9 @@ func (s *Store) greet(ctx context.Context, l *link) error {
 	if err != nil {
 		return err
 	}
+	for _, k := range kinds() {
+		meeting.Kinds = append(meeting.Kinds, k.name)
+	}
 	requeued, err := s.spool.Meet(ctx, known, meeting)
 	if err != nil {
 		return err

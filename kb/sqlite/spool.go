@@ -150,9 +150,23 @@ func (w *writer) delivered(seq int64) error {
 
 // Meeting is what a remote store says of itself when a connection begins.
 type Meeting struct {
-	Database string // which one it is
-	Seq      int64  // the newest of our queued writes it has
-	Clock    int64  // the number of its newest change
+	Database string   // which one it is
+	Seq      int64    // the newest of our queued writes it has
+	Clock    int64    // the number of its newest change
+	Kinds    []string // the kinds of things that are pulled, each with a cursor
+}
+
+// cursors are where to pull from after a meeting with a database not known before: of an empty one
+// everything is known.
+func (m Meeting) cursors() string {
+	out := map[string]int64{}
+	if m.Clock == 0 {
+		for _, k := range m.Kinds {
+			out[k] = 0
+		}
+	}
+	text, _ := json.Marshal(out) // strings and numbers always can be
+	return string(text)
 }
 
 // Meet is told at each connection what the remote store says; known is what [Spool.Remote] gave before
@@ -171,7 +185,7 @@ func (s *Spool) Meet(ctx context.Context, known Remote, m Meeting) (requeued boo
 		if m.Seq > last {
 			// It knows writes of ours that we do not: this spool is an older copy of itself. Under the
 			// old name its next writes would pass for ones already delivered.
-			_, err := w.exec(`UPDATE remote SET writer = ?, database = ?, seq = 0, cursors = '{}'`, rand.Text(), m.Database)
+			_, err := w.exec(`UPDATE remote SET writer = ?, database = ?, seq = 0, cursors = ?`, rand.Text(), m.Database, m.cursors())
 			return err
 		}
 		behind := m.Seq < known.Seq
@@ -179,13 +193,16 @@ func (s *Spool) Meet(ctx context.Context, known Remote, m Meeting) (requeued boo
 			behind = behind || cursor > m.Clock
 		}
 		if database == "" || database == m.Database && !(behind && known.Database == m.Database) {
+			if _, err := w.exec(`UPDATE remote SET cursors = ?1 WHERE database <> ?2`, m.cursors(), m.Database); err != nil {
+				return err
+			}
 			if _, err := w.exec(`UPDATE remote SET database = ?`, m.Database); err != nil {
 				return err
 			}
 			return w.delivered(m.Seq)
 		}
 		requeued = true
-		if _, err := w.exec(`UPDATE remote SET database = ?, seq = ?, cursors = '{}'`, m.Database, m.Seq); err != nil {
+		if _, err := w.exec(`UPDATE remote SET database = ?, seq = ?, cursors = ?`, m.Database, m.Seq, m.cursors()); err != nil {
 			return err
 		}
 		return w.requeueAll()

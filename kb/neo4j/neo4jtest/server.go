@@ -32,6 +32,7 @@ type Server struct {
 	Addr      string // 127.0.0.1:port
 	classpath string
 	data      string
+	steady    bool
 	cmd       *exec.Cmd
 	stdin     io.WriteCloser
 	stderr    *bytes.Buffer
@@ -40,6 +41,7 @@ type Server struct {
 // Shared is one server for all tests of a binary; its zero value is ready. Tests that use it are not
 // parallel, and the data of the ones before is still there: see [Server.Wipe]. It ends with the process.
 type Shared struct {
+	Steady bool // let it compile itself well: slower to start, faster in a benchmark
 	once   sync.Once
 	server *Server
 	err    error
@@ -52,7 +54,7 @@ func (s *Shared) Server(t testing.TB) *Server {
 	s.once.Do(func() {
 		var dir string
 		if dir, s.err = os.MkdirTemp("", "semantos-neo4j-"); s.err == nil {
-			s.server, s.err = start(dir)
+			s.server, s.err = start(dir, s.Steady)
 		}
 	})
 	if s.err != nil {
@@ -76,7 +78,7 @@ func (s *Shared) Stop() {
 func Start(t testing.TB) *Server {
 	t.Helper()
 	skipWithoutTools(t)
-	s, err := start(t.TempDir())
+	s, err := start(t.TempDir(), false)
 	if err != nil {
 		t.Fatalf("start neo4j: %v", err)
 	}
@@ -91,7 +93,7 @@ func skipWithoutTools(t testing.TB) {
 	}
 }
 
-func start(data string) (*Server, error) {
+func start(data string, steady bool) (*Server, error) {
 	classpath, err := build()
 	if err != nil {
 		return nil, err
@@ -100,7 +102,7 @@ func start(data string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{Addr: addr, classpath: classpath, data: data}
+	s := &Server{Addr: addr, classpath: classpath, data: data, steady: steady}
 	return s, s.launch()
 }
 
@@ -119,8 +121,12 @@ func (s *Server) launch() error {
 	if err != nil {
 		return err
 	}
-	// The first compiler only: the server's life is short. Serial collection: few threads.
-	cmd := exec.Command("java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx768m", "-cp", s.classpath, "TestServer", s.data, port)
+	// Serial collection: few threads. The first compiler only, where the server's life is short.
+	args := []string{"-XX:+UseSerialGC", "-Xmx768m", "-cp", s.classpath, "TestServer", s.data, port}
+	if !s.steady {
+		args = append([]string{"-XX:TieredStopAtLevel=1"}, args...)
+	}
+	cmd := exec.Command("java", args...)
 	s.stderr = &bytes.Buffer{}
 	cmd.Stderr = s.stderr
 	if s.stdin, err = cmd.StdinPipe(); err != nil {
