@@ -2,6 +2,7 @@ package ebpf
 
 import (
 	"semantos/ebpf/blocklat"
+	"semantos/ebpf/drops"
 	"semantos/ebpf/fsync"
 	"semantos/ebpf/offcpu"
 	"semantos/ebpf/probe"
@@ -16,6 +17,7 @@ import (
 func All() []probe.Spec {
 	return []probe.Spec{
 		blocklat.New(),
+		drops.New(),
 		fsync.New(),
 		offcpu.New(),
 		reqlat.New(),

@@ -17,8 +17,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
-
-	"semantos/ebpf/probe"
 )
 
 // roleEnv makes the test binary a child: "hold" opens the set and waits to be killed; a mode opens the
@@ -40,7 +38,7 @@ func child(role string) int {
 	}
 	s.Read(newTally())
 	s.Status()
-	_ = s.Want("runqlat", probe.Scope{}, time.Now().Add(time.Minute), "test")
+	_ = s.Want(Ask{Probe: "runqlat", Until: time.Now().Add(time.Minute), Why: "test"})
 	fmt.Println("open")
 	if role == "hold" {
 		time.Sleep(time.Minute)

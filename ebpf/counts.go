@@ -11,6 +11,7 @@ import (
 // readings grows by the time between them over the time the probe was attached in it.
 type counts struct {
 	wall, active time.Duration // since the load, up to the newest reading that saw anything
+	age          time.Duration // of what was counted, at the newest reading
 	series       map[seriesKey]*total
 	readings     uint64
 }
@@ -81,6 +82,7 @@ func (c *counts) take(wall, active time.Duration, read batch) {
 		// Time without any counting belongs to the next reading that has some.
 		c.wall, c.active = wall, active
 	}
+	c.age = wall - c.wall
 	if factor < 1.01 { // attached all the time, but for the moments between two clocks
 		factor = 1
 	}

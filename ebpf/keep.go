@@ -15,13 +15,15 @@ import (
 // The keeper works in turns: what may count only part of the time counts at the beginning of a turn.
 // In some turns it looks: the kernel's run-time statistics are on for a moment, since they cost too.
 const (
-	turnTime  = time.Second
-	lookTime  = 150 * time.Millisecond
-	lookEvery = 2 // turns
-	lookLate  = 4 // turns after which it looks even when no paused probe has its turn
+	// Attaching and detaching take some milliseconds of CPU: more turns would cost more than they tell.
+	turnTime = 2 * time.Second
+	lookTime = 150 * time.Millisecond
+	lookLate = 3 // turns after which it looks even when no paused probe has its turn
 	// leastSlice still holds events that take some time; rarer than longestPeriod nothing counts.
 	leastSlice    = 50 * time.Millisecond
-	longestPeriod = 10 // turns
+	longestPeriod = 5 // turns
+	// whole is the share of the time from which on a probe is not cut at all.
+	whole = 0.85
 	// headroom of the budget is planned: load grows between looks.
 	headroom = 0.8
 	// blindDuty is for hosts that let us load programs, but not measure them.
@@ -93,13 +95,12 @@ func slot(duty float64) (slice time.Duration, period int) {
 
 // keep holds the set to its budget until ctx ends.
 func (s *Set) keep(ctx context.Context) {
-	lastLook := -lookEvery
-	for turn := 0; ctx.Err() == nil; turn++ {
+	lastLook := 0
+	for turn := lookLate; ctx.Err() == nil; turn++ {
 		start := time.Now()
 		s.expire()
 		cut, due := s.resume(turn)
-		age := turn - lastLook
-		look := age >= lookEvery && (cut == 0 || len(due) > 0) || age >= lookLate
+		look := cut == 0 || len(due) > 0 || turn-lastLook >= lookLate
 		if look {
 			lastLook = turn
 		}
@@ -227,7 +228,7 @@ const leastLook = 10 * time.Millisecond
 func (s *Set) plan(l *looking) {
 	var on []*member
 	var loads []float64
-	runs := uint64(0)
+	budget, runs := s.cfg.Budget*headroom, uint64(0)
 	for _, m := range s.members {
 		m.mu.Lock()
 		defer m.mu.Unlock()
@@ -241,17 +242,25 @@ func (s *Set) plan(l *looking) {
 	if l.stats != nil {
 		_ = l.stats.Close() // nothing hangs on it: the descriptor is gone either way
 	}
+	now := s.cfg.Now()
 	blind := l.stats == nil && runs == 0 // somebody else may have them on
 	for _, m := range on {
 		if d := l.seen[m]; d.active >= leastLook && !blind {
 			m.cost.learn(d.cost, d.active)
 		}
 		m.cost.blind = blind && !m.cost.known
-		loads = append(loads, m.cost.load/s.cpus)
+		load := m.cost.load / s.cpus
+		if now.Before(m.whole) { // what is measured by it has to be seen: the others make room
+			budget, load = max(budget-load, budget/10), 0
+		}
+		loads = append(loads, load)
 	}
-	for i, duty := range share(loads, s.cfg.Budget*headroom) {
+	for i, duty := range share(loads, budget) {
 		m := on[i]
-		if m.cost.blind {
+		switch {
+		case now.Before(m.whole), duty >= whole && !m.cost.blind:
+			duty = 1
+		case m.cost.blind:
 			duty = blindDuty
 		}
 		s.allot(m, duty)
@@ -272,7 +281,7 @@ func (s *Set) allot(m *member, duty float64) {
 	case duty >= 1 && was < 1:
 		s.tell(m, "resume", m.p.Resume())
 	case duty < 1 && was >= 1:
-		s.cfg.Log.Info("probe counts part of the time", "probe", m.spec.Name, "share", duty, "cpus", m.cost.load)
+		s.cfg.Log.Debug("probe counts part of the time", "probe", m.spec.Name, "share", duty, "cpus", m.cost.load)
 	}
 }
 

@@ -75,9 +75,9 @@ func TestShare(t *testing.T) {
 
 func TestSlot(t *testing.T) {
 	t.Parallel()
-	for duty, want := range map[float64]float64{0.5: 0.5, 0.1: 0.1, 0.04: 0.025, 0.01: 0.01, 0.001: 0.005, 0: 0.005} {
+	for duty, want := range map[float64]float64{0.5: 0.5, 0.1: 0.1, 0.04: 0.04, 0.02: 0.0125, 0.005: 0.005, 0.001: 0.005, 0: 0.005} {
 		slice, period := slot(duty)
-		if got := slice.Seconds() / float64(period); math.Abs(got-want) > 1e-9 {
+		if got := slice.Seconds() / float64(period) / turnTime.Seconds(); math.Abs(got-want) > 1e-9 {
 			t.Errorf("duty %v: %v every %d turns, a share of %v, want %v", duty, slice, period, got, want)
 		}
 	}
@@ -108,7 +108,7 @@ type tally struct {
 
 func newTally() *tally { return &tally{values: map[string]float64{}, hists: map[string]probe.Hist{}} }
 
-func (s *tally) Begin(name string, _ uint64)                      { s.begun = append(s.begun, name) }
+func (s *tally) Begin(o Origin)                                   { s.begun = append(s.begun, o.Probe) }
 func (s *tally) Hist(of probe.Subject, name string, h probe.Hist) { s.hists[of.ID+name] = h }
 func (s *tally) Counter(of probe.Subject, name string, v float64) { s.values[of.ID+name] = v }
 func (s *tally) Seconds(of probe.Subject, name string, v float64) { s.values[of.ID+name] = v }
@@ -140,9 +140,12 @@ func TestCountsOfPartOfTheTime(t *testing.T) {
 		t.Errorf("a quarter of the time: %+v", got)
 	}
 	c.take(9*s, 2*s, *new(batch).count("n", 20, counted(5, 20, 100), 7)) // nothing in 4 s
+	if c.age != 4*s {
+		t.Errorf("counts end %v ago, want 4 s", c.age)
+	}
 	c.take(10*s, 3*s, *new(batch).count("n", 21, counted(5, 21, 105), 8))
 	got = c.tally()
-	if got.values["n"] != 55 || got.hists["xh"].Count() != 55 || got.values["g"] != 8 {
+	if c.age != 0 || got.values["n"] != 55 || got.hists["xh"].Count() != 55 || got.values["g"] != 8 {
 		t.Errorf("one event in 1 of 5 s counts for five: %+v", got)
 	}
 	c.take(11*s, 4*s, *new(batch).count("n", 3, counted(5, 3, 15), 8)) // made anew

@@ -9,11 +9,18 @@ import (
 	"semantos/internal/tune"
 )
 
-// Sink takes a reading of the set. Begin comes before each probe's own readings; load differs when the
-// probe was loaded anew since, so that its counts began again at zero.
+// Sink takes a reading of the set. Begin comes before each probe's own readings.
 type Sink interface {
 	probe.Sink
-	Begin(probe string, load uint64)
+	Begin(Origin)
+}
+
+// Origin is what readings of one probe have in common.
+type Origin struct {
+	Probe string
+	Load  uint64 // differs when the probe was loaded anew since: its counts began again at zero
+	// Age is how long ago the counts end: a probe that counts part of the time has seen nothing since.
+	Age time.Duration
 }
 
 // Read reads every loaded probe: cumulative since its load, and scaled to all of the time. What failed
@@ -31,8 +38,7 @@ func (s *Set) Read(out Sink) []tune.Missing {
 				miss(m, err.Error())
 				break
 			}
-			out.Begin(m.spec.Name, m.loads)
-			m.counts.hand(out)
+			m.hand(out)
 		case m.err != nil:
 			miss(m, m.err.Error())
 		}
@@ -46,11 +52,15 @@ func (s *Set) Totals(out Sink) {
 	for _, m := range s.members {
 		m.mu.Lock()
 		if m.p != nil {
-			out.Begin(m.spec.Name, m.loads)
-			m.counts.hand(out)
+			m.hand(out)
 		}
 		m.mu.Unlock()
 	}
+}
+
+func (m *member) hand(out Sink) {
+	out.Begin(Origin{Probe: m.spec.Name, Load: m.loads, Age: m.counts.age})
+	m.counts.hand(out)
 }
 
 // read takes a reading of the maps. A probe's parser must not end the process, whatever is in a map.

@@ -68,6 +68,7 @@ type member struct {
 	duty   float64     // share of the time it may count
 	scope  probe.Scope // what a costly probe was asked to count
 	until  time.Time
+	whole  time.Time // until then it counts all the time
 	why    string
 	closed bool
 }
@@ -182,10 +183,21 @@ func (m *member) load(types *probe.Types) error {
 	return nil
 }
 
-// Want keeps a costly probe on until a time, and loads it when it is not; the scope says what it counts.
-// A probe that counts anyway needs no asking, and one that counts something else meanwhile is left to
-// those who asked first: tune.ErrConflict. Errors wrap tune.ErrUnknown, or say why it does not load.
-func (s *Set) Want(name string, scope probe.Scope, until time.Time, why string) error {
+// Ask is somebody's need of a probe.
+type Ask struct {
+	Probe string
+	Scope probe.Scope // what a costly probe is to count
+	Until time.Time
+	// Whole has it count all the time, whatever it costs: something is measured by it.
+	Whole bool
+	Why   string
+}
+
+// Want keeps a costly probe on until a time, and loads it when it is not. One that counts something else
+// meanwhile is left to those who asked first: tune.ErrConflict. Errors wrap tune.ErrUnknown, or say why it
+// does not load.
+func (s *Set) Want(a Ask) error {
+	name := a.Probe
 	m := s.member(name)
 	if m == nil {
 		return fmt.Errorf("ask for probe %s: %w", name, tune.ErrUnknown)
@@ -198,14 +210,23 @@ func (s *Set) Want(name string, scope probe.Scope, until time.Time, why string) 
 	if m.closed {
 		return fmt.Errorf("ask for probe %s: %w", name, tune.ErrGone)
 	}
-	if m.err != nil || !m.spec.Costly { // what did not load once is not tried again and again
+	if m.err != nil { // what did not load once is not tried again and again
 		return m.err
 	}
-	if m.p != nil && m.scope != scope {
+	if a.Whole && a.Until.After(m.whole) {
+		m.whole = a.Until
+		if m.p != nil && m.duty < 1 {
+			s.allot(m, 1)
+		}
+	}
+	if !m.spec.Costly {
+		return nil
+	}
+	if m.p != nil && m.scope != a.Scope {
 		return fmt.Errorf("ask for probe %s: it counts something else until %s (%s): %w", name, m.until.Format(time.TimeOnly), m.why, tune.ErrConflict)
 	}
 	if m.p == nil {
-		m.scope = scope
+		m.scope = a.Scope
 		if err := m.load(nil); err != nil {
 			if errors.Is(err, tune.ErrUsage) || errors.Is(err, tune.ErrGone) {
 				m.err = nil // the fault is the question's
@@ -214,10 +235,10 @@ func (s *Set) Want(name string, scope probe.Scope, until time.Time, why string) 
 			return err
 		}
 		m.until = time.Time{}
-		s.cfg.Log.Info("probe on", "probe", name, "why", why, "until", until)
+		s.cfg.Log.Info("probe on", "probe", name, "why", a.Why, "until", a.Until)
 	}
-	if until.After(m.until) {
-		m.until, m.why = until, why
+	if a.Until.After(m.until) {
+		m.until, m.why = a.Until, a.Why
 	}
 	return nil
 }

@@ -111,10 +111,10 @@ func TestModes(t *testing.T) {
 	if missing := s.Read(newTally()); len(missing) != 0 {
 		t.Errorf("what is off on purpose is not missing: %v", missing)
 	}
-	if err := s.Want("runqlat", probe.Scope{}, time.Now(), "x"); !errors.Is(err, tune.ErrUnsupported) {
+	if err := s.Want(Ask{Probe: "runqlat", Until: time.Now(), Why: "x"}); !errors.Is(err, tune.ErrUnsupported) {
 		t.Errorf("asked while off: %v", err)
 	}
-	if err := s.Want("none", probe.Scope{}, time.Now(), "x"); !errors.Is(err, tune.ErrUnknown) {
+	if err := s.Want(Ask{Probe: "none", Until: time.Now(), Why: "x"}); !errors.Is(err, tune.ErrUnknown) {
 		t.Errorf("an unknown probe: %v", err)
 	}
 }
@@ -130,14 +130,14 @@ func TestAskedForAWhile(t *testing.T) {
 	if s.Read(out); len(out.begun) != 0 || status(t, s, "runqlat").State != StateOff {
 		t.Errorf("before: %v %+v", out.begun, status(t, s, "runqlat"))
 	}
-	if err := s.Want("runqlat", probe.Scope{}, time.Now().Add(time.Second), "a symptom"); err != nil {
+	if err := s.Want(Ask{Probe: "runqlat", Until: time.Now().Add(time.Second), Why: "a symptom"}); err != nil {
 		t.Fatal(err)
 	}
 	st := status(t, s, "runqlat")
 	if s.Read(out); len(out.begun) != 1 || st.State != StateAsked || st.Reason != "a symptom" {
 		t.Errorf("asked: %v %+v", out.begun, st)
 	}
-	if err := s.Want("runqlat", probe.Scope{TGID: 1}, time.Now().Add(time.Minute), "another"); !errors.Is(err, tune.ErrConflict) {
+	if err := s.Want(Ask{Probe: "runqlat", Scope: probe.Scope{TGID: 1}, Until: time.Now().Add(time.Minute), Why: "another"}); !errors.Is(err, tune.ErrConflict) {
 		t.Errorf("asked for something else: %v", err)
 	}
 	held := programs(t, os.Getpid())
@@ -149,7 +149,7 @@ func TestAskedForAWhile(t *testing.T) {
 	if len(held) == 0 {
 		t.Error("nothing was loaded")
 	}
-	if err := s.Want("runqlat", probe.Scope{}, time.Now().Add(time.Minute), "again"); err != nil {
+	if err := s.Want(Ask{Probe: "runqlat", Until: time.Now().Add(time.Minute), Why: "again"}); err != nil {
 		t.Fatal(err)
 	}
 	if got := s.member("runqlat").loads; got != 2 {
@@ -219,24 +219,39 @@ func TestStormIsHeldToTheBudget(t *testing.T) {
 	time.Sleep(time.Second)
 	first := newTally()
 	s.Read(first)
+	stats, err := ebpf.EnableStats(unix.BPF_STATS_RUN_TIME)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stats.Close()
+	costBefore, err := m.p.Cost()
+	if err != nil {
+		t.Fatal(err)
+	}
 	before, activeBefore, at := switches(t), m.p.Active(), time.Now()
 	time.Sleep(5 * time.Second)
 	st := status(t, s, "runqlat")
 	second := newTally()
 	s.Read(second)
 	wall, real := time.Since(at), float64(switches(t)-before)
-	stop()
 	duty := (m.p.Active() - activeBefore).Seconds() / wall.Seconds()
 	waits := second.hists["sched.runq_latency_us"].Since(first.hists["sched.runq_latency_us"])
 	t.Logf("%.0f switches, %d waits told, counted %.1f %% of the time, %.0f ns each, %.3f %% of all CPUs", real, waits.Count(),
 		100*duty, st.NSPerEvent, 100*st.CPUShare)
-	if spent := st.NSPerEvent * 1e-9 * st.EventsPerSec * duty / s.cpus; spent > 1.3*budget || duty > 0.9 {
-		t.Errorf("%.4f of all CPUs with a budget of %.4f, duty %.3f", spent, budget, duty)
+	cost, err := m.p.Cost()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Storms swell and fade between two looks; uncut it would be many times the budget.
+	if spent := (cost.Time - costBefore.Time).Seconds() / wall.Seconds() / s.cpus; spent > 2*budget || duty > 0.6 {
+		t.Errorf("%.5f of all CPUs with a budget of %.5f, duty %.3f", spent, budget, duty)
 	}
 	// A switch that wakes nobody has no wait, and idle ones none either: waits are most of the switches.
 	if ratio := float64(waits.Count()) / real; ratio < 0.2 || ratio > 1.6 {
 		t.Errorf("%.2f waits a switch: the share of time is not made up for", ratio)
 	}
+	measuredWhole(t, s)
+	stop()
 	// Other programs of this machine may alone be too much for this budget.
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		if now := status(t, s, "runqlat"); now.State == StateOn || now.Duty > 3*duty {
@@ -244,6 +259,20 @@ func TestStormIsHeldToTheBudget(t *testing.T) {
 		} else if time.Now().After(deadline) {
 			t.Fatalf("still cut as in the storm: %+v", now)
 		}
+	}
+}
+
+// measuredWhole: what something is measured by counts all the time, storm or not.
+func measuredWhole(t *testing.T, s *Set) {
+	t.Helper()
+	if err := s.Want(Ask{Probe: "runqlat", Until: time.Now().Add(4 * time.Second), Whole: true}); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		if st := status(t, s, "runqlat"); st.State != StateOn || st.Duty != 1 {
+			t.Fatalf("measured by, and yet cut: %+v", st)
+		}
+		time.Sleep(300 * time.Millisecond)
 	}
 }
 

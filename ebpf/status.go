@@ -1,6 +1,8 @@
 package ebpf
 
 import (
+	"slices"
+
 	"semantos/ebpf/probe"
 )
 
@@ -50,17 +52,17 @@ func (s *Set) status(m *member) ProbeStatus {
 
 // running fills in what only a loaded probe has.
 func (s *Set) running(m *member, st *ProbeStatus) {
-	st.State, st.Duty, st.Lost, st.Missing = StateOn, m.duty, m.p.Lost(), m.p.Missing
+	st.State, st.Duty, st.Lost, st.Missing = StateOn, m.duty, m.p.Lost(), slices.Sorted(slices.Values(m.p.Missing))
 	if m.spec.Costly {
 		st.State, st.Reason = StateAsked, m.why
 	}
 	if m.duty < 1 {
 		slice, period := slot(m.duty)
 		st.Duty = slice.Seconds() / (float64(period) * turnTime.Seconds())
-		st.State, st.Reason = StatePaused, "it counts part of the time, so that the probes stay within their budget"
+		st.State, st.Reason = StatePaused, "cut to keep all probes within their share of the CPUs"
 	}
 	if m.cost.blind {
-		st.Reason = "it counts part of the time: what it costs cannot be measured here (CAP_SYS_ADMIN)"
+		st.Reason = "cut because what it costs cannot be measured here (CAP_SYS_ADMIN)"
 	}
 	if m.cost.known {
 		st.Measured, st.EventsPerSec, st.NSPerEvent = true, m.cost.events, m.cost.ns

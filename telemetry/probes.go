@@ -25,6 +25,7 @@ type probesCollector struct {
 	loads map[string]uint64
 	tick  uint64
 	whole bool // the tick before read this probe, loaded as it is now
+	age   time.Duration
 }
 
 type seriesKey struct {
@@ -81,10 +82,10 @@ type probeSink struct {
 }
 
 // Begin notes whether what is new of this probe began at zero after the tick before.
-func (s *probeSink) Begin(name string, load uint64) {
-	was, known := s.before[name]
-	s.whole = known && was == load
-	s.loads[name] = load
+func (s *probeSink) Begin(o ebpf.Origin) {
+	was, known := s.before[o.Probe]
+	s.whole, s.age = known && was == o.Load, o.Age
+	s.loads[o.Probe] = o.Load
 }
 
 // at finds the series' memory and says whether it is new since the tick before.
@@ -101,6 +102,9 @@ func (s *probeSink) at(of probe.Subject, name string) (*seen, bool) {
 }
 
 func (s *probeSink) put(of probe.Subject, r reading) {
+	if r.nature != natureGauge {
+		r.age = s.age
+	}
 	e := s.frame.entity(of.Kind, of.ID, 0, of.Labels)
 	e.readings = append(e.readings, r)
 }
@@ -143,6 +147,7 @@ func (s *series) addHist(r reading, at, before time.Time) {
 	if r.hist == nil {
 		return // thinned out
 	}
+	at = at.Add(-r.age)
 	s.n++
 	switch {
 	case x.last == nil && r.born && !before.IsZero():

@@ -18,6 +18,7 @@ import (
 // fakeProbes hands over what a test puts there.
 type fakeProbes struct {
 	load    uint64
+	age     time.Duration
 	hists   map[string]*recorder // by subject, "" is the host
 	counts  map[string]float64
 	missing []tune.Missing
@@ -27,7 +28,7 @@ func (f *fakeProbes) Read(out ebpf.Sink) []tune.Missing {
 	if f.hists == nil && f.counts == nil {
 		return f.missing
 	}
-	out.Begin("fake", f.load)
+	out.Begin(ebpf.Origin{Probe: "fake", Load: f.load, Age: f.age})
 	for id, r := range f.hists {
 		out.Hist(subjectOf(id), "fake.latency_us", r.hist())
 	}
@@ -78,7 +79,7 @@ type ticker struct {
 	clock time.Time
 }
 
-func newHost(t *testing.T, p telemetry.Probes, window time.Duration) *ticker {
+func newTicker(t *testing.T, p telemetry.Probes, window time.Duration) *ticker {
 	t.Helper()
 	h := &ticker{clock: time.Unix(1_700_000_000, 0)}
 	s, err := telemetry.New(telemetry.Config{Host: telemetrytest.NewTree(t), Window: window, Now: func() time.Time { return h.clock },
@@ -112,7 +113,7 @@ func (h *ticker) server(id string) map[string]float64 {
 func TestHistogramsSlide(t *testing.T) {
 	t.Parallel()
 	r := &recorder{}
-	h := newHost(t, &fakeProbes{hists: map[string]*recorder{"": r}}, 10*time.Second)
+	h := newTicker(t, &fakeProbes{hists: map[string]*recorder{"": r}}, 10*time.Second)
 	rng := rand.New(rand.NewPCG(1, 2))
 	var recent []float64
 	for tick := range 40 {
@@ -170,7 +171,7 @@ func TestHistogramsSlide(t *testing.T) {
 func TestNewSeriesBeganAtZero(t *testing.T) {
 	t.Parallel()
 	f := &fakeProbes{hists: map[string]*recorder{"": {}}, counts: map[string]float64{}}
-	h := newHost(t, f, 10*time.Second)
+	h := newTicker(t, f, 10*time.Second)
 	h.tick(t, 0)
 	f.hists["a"], f.counts["a"] = &recorder{}, 6
 	for range 8 {
@@ -207,6 +208,32 @@ func TestNewSeriesBeganAtZero(t *testing.T) {
 	}
 }
 
+// TestCountsThatEndEarlier: a probe that saw nothing in a window has no rate there, and none of its rates
+// runs over time in which it did not count.
+func TestCountsThatEndEarlier(t *testing.T) {
+	t.Parallel()
+	f := &fakeProbes{hists: map[string]*recorder{"": {}}, counts: map[string]float64{"": 0}}
+	h := newTicker(t, f, 4*time.Second)
+	h.tick(t, 0)
+	f.counts[""] = 20
+	f.hists[""].add(1000)
+	f.age = time.Second
+	h.tick(t, 3*time.Second)
+	if s := h.Snapshot().Signals; s["fake.errors"] != 10 || s["fake.latency_us.rate"] != 0.5 {
+		t.Errorf("20 errors in the 2 s that were seen: %v", s["fake.errors"])
+	}
+	for f.age < 10*time.Second { // nothing is seen any more
+		f.age += 2 * time.Second
+		h.tick(t, 2*time.Second)
+	}
+	s := h.Snapshot().Signals
+	for _, name := range []string{"fake.errors", "fake.errors.total", "fake.latency_us.rate", "fake.latency_us.p50"} {
+		if v, ok := s[name]; ok {
+			t.Errorf("%s is %v in a window in which nobody looked", name, v)
+		}
+	}
+}
+
 // TestProbesThatDoNotCount are missing by name, and do not take the collector down alone.
 func TestProbesThatDoNotCount(t *testing.T) {
 	t.Parallel()
@@ -228,12 +255,12 @@ func TestProbesThatDoNotCount(t *testing.T) {
 		}
 		return n
 	}
-	h := newHost(t, &fakeProbes{counts: map[string]float64{"": 1}, missing: why[:1]}, time.Minute)
+	h := newTicker(t, &fakeProbes{counts: map[string]float64{"": 1}, missing: why[:1]}, time.Minute)
 	h.tick(t, 0)
 	if s := stat(h); !s.Success || s.Reason != "" || count(h) != 1 {
 		t.Errorf("one of two: %+v, %d missing", s, count(h))
 	}
-	h = newHost(t, &fakeProbes{missing: why}, time.Minute)
+	h = newTicker(t, &fakeProbes{missing: why}, time.Minute)
 	h.tick(t, 0)
 	if s := stat(h); !s.Success || s.Reason == "" || count(h) != 1 {
 		t.Errorf("none: %+v, %d missing", s, count(h))
@@ -246,7 +273,7 @@ func TestHistogramsTakeConstantMemory(t *testing.T) {
 	t.Parallel()
 	r := &recorder{}
 	f := &fakeProbes{hists: map[string]*recorder{"": r}}
-	h := newHost(t, f, time.Hour)
+	h := newTicker(t, f, time.Hour)
 	for range 1200 {
 		for b := range 300 {
 			r.add(uint64(b * b * 1000))

@@ -23,6 +23,7 @@ type series struct {
 
 // add takes a reading of the frame at; before is the time of the frame before it, zero for the first.
 func (s *series) add(r reading, at, before time.Time, gen uint64) {
+	at = at.Add(-r.age)
 	switch {
 	case s.n == 0 && r.born && !before.IsZero():
 		s.inc += r.value

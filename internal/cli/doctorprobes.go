@@ -72,7 +72,10 @@ func showProbes(w io.Writer, all []ebpf.ProbeStatus, verbose bool) {
 	rows := [][]string{}
 	for _, s := range all {
 		cost, note := "", oneLine(s.Reason)
-		if s.Measured {
+		switch {
+		case s.Measured && s.EventsPerSec == 0:
+			cost = "nothing: no events"
+		case s.Measured:
 			cost = fmt.Sprintf("%s, %.0f ns x %s/s", percent(s.CPUShare), s.NSPerEvent, number(s.EventsPerSec))
 		}
 		duty := ""
@@ -82,7 +85,7 @@ func showProbes(w io.Writer, all []ebpf.ProbeStatus, verbose bool) {
 		if s.Lost > 0 {
 			note = strings.TrimPrefix(note+fmt.Sprintf("; %d events lost", s.Lost), "; ")
 		}
-		if len(s.Missing) > 0 {
+		if len(s.Missing) > 0 && verbose {
 			note = strings.TrimPrefix(note+"; this kernel has no "+strings.Join(s.Missing, ", "), "; ")
 		}
 		if verbose && note == "" {

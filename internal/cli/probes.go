@@ -45,10 +45,11 @@ func (a *app) openProbes(ctx context.Context, r *rooms) error {
 	return nil
 }
 
-// needs says which costly probes deliver a signal, and which a rule shows, measures or judges by.
+// needs says which probe delivers a signal, and which costly ones a rule shows, measures or judges by.
 type needs struct {
 	signal map[string]string // by every spelling
 	rule   map[string][]string
+	costly map[string]bool
 	// one holds the probes that count a process of choice: all their signals are of processes.
 	one map[string]bool
 }
@@ -57,11 +58,9 @@ type needs struct {
 var quoted = regexp.MustCompile(`"([^"]+)"`)
 
 func newNeeds(all []probe.Spec, rules []tune.Rule) needs {
-	n := needs{signal: map[string]string{}, rule: map[string][]string{}, one: map[string]bool{}}
+	n := needs{signal: map[string]string{}, rule: map[string][]string{}, costly: map[string]bool{}, one: map[string]bool{}}
 	for _, p := range all {
-		if !p.Costly {
-			continue
-		}
+		n.costly[p.Name] = p.Costly
 		n.one[p.Name] = !slices.ContainsFunc(p.Signals, func(s tune.Signal) bool { return s.Entity != tune.EntityProcess })
 		for _, s := range p.Signals {
 			for _, one := range telemetry.Series(s) {
@@ -75,7 +74,7 @@ func newNeeds(all []probe.Spec, rules []tune.Rule) needs {
 			names = append(names, m[1])
 		}
 		for _, name := range names {
-			if p := n.signal[name]; p != "" && !slices.Contains(n.rule[r.Name], p) {
+			if p := n.signal[name]; n.costly[p] && !slices.Contains(n.rule[r.Name], p) {
 				n.rule[r.Name] = append(n.rule[r.Name], p)
 			}
 		}
@@ -92,12 +91,12 @@ func (p *probes) ask(symptoms []tune.Symptom, unseen []reasoner.Unseen) {
 	until := p.now().Add(p.hold)
 	for _, s := range symptoms {
 		for _, name := range p.needs.rule[s.Name] {
-			_ = p.set.Want(name, p.needs.scope(name, s.Labels["process"]), until, "symptom "+s.Name)
+			_ = p.set.Want(ebpf.Ask{Probe: name, Scope: p.needs.scope(name, s.Labels["process"]), Until: until, Why: "symptom " + s.Name})
 		}
 	}
 	for _, u := range unseen {
-		if name := p.needs.signal[u.Missing]; name != "" {
-			_ = p.set.Want(name, p.needs.scope(name, u.Entity), until, "to judge "+u.Rule)
+		if name := p.needs.signal[u.Missing]; p.needs.costly[name] {
+			_ = p.set.Want(ebpf.Ask{Probe: name, Scope: p.needs.scope(name, u.Entity), Until: until, Why: "to judge " + u.Rule})
 		}
 	}
 }
@@ -128,7 +127,7 @@ func (p *probes) want(spec string, d time.Duration) error {
 			return &tune.Error{Op: "read --probe", Subject: spec, Err: err, Hint: "give NAME, or NAME:comm=PROCESS, NAME:pid=N"}
 		}
 	}
-	err := p.set.Want(name, scope, p.now().Add(d+time.Minute), "telemetry --probe")
+	err := p.set.Want(ebpf.Ask{Probe: name, Scope: scope, Until: p.now().Add(d + time.Minute), Whole: true, Why: "telemetry --probe"})
 	switch {
 	case errors.Is(err, tune.ErrUsage):
 		return &tune.Error{Op: "switch on probe", Subject: spec, Err: err, Hint: "give --probe " + name + ":comm=PROCESS or " + name + ":pid=N"}
@@ -144,15 +143,19 @@ func (p *probes) want(spec string, d time.Duration) error {
 	return nil
 }
 
-// keep gives what a meter calls before it measures a signal for some time; nil when no costly probe
-// delivers it.
+// keep gives what a meter calls before it measures a signal for some time: meanwhile the probe counts all
+// the time. It is nil when no probe delivers the signal.
 func (p *probes) keep(m tune.Measure) func(d time.Duration) {
 	if p == nil || p.needs.signal[m.Signal] == "" {
 		return nil
 	}
 	name := p.needs.signal[m.Signal]
 	return func(d time.Duration) {
-		_ = p.set.Want(name, p.needs.scope(name, m.Entity), p.now().Add(d+p.hold), "a trial measures "+m.Signal)
+		until := p.now().Add(d + 5*time.Second) // the next slot asks again
+		if p.needs.costly[name] {
+			until = p.now().Add(d + p.hold) // loading takes longer than going on
+		}
+		_ = p.set.Want(ebpf.Ask{Probe: name, Scope: p.needs.scope(name, m.Entity), Until: until, Whole: true, Why: "a trial measures " + m.Signal})
 	}
 }
 
@@ -184,7 +187,7 @@ type histograms struct {
 	list []console.Histogram
 }
 
-func (h *histograms) Begin(string, uint64)                   {}
+func (h *histograms) Begin(ebpf.Origin)                      {}
 func (h *histograms) Counter(probe.Subject, string, float64) {}
 func (h *histograms) Seconds(probe.Subject, string, float64) {}
 func (h *histograms) Gauge(probe.Subject, string, float64)   {}

@@ -40,7 +40,7 @@ func TestNeeds(t *testing.T) {
 	if of := newNeeds([]probe.Spec{costly}, nil); of.scope("dear", "pid:7").TGID != 7 || of.scope("dear", "comm:x") != (probe.Scope{}) {
 		t.Error("a probe of one process is not narrowed to it")
 	}
-	if n.rule["does not"] != nil || n.signal["cheap.errors"] != "" || n.signal["dear.wait_us.rate"] != "dear" {
+	if n.rule["does not"] != nil || n.costly["cheap"] || n.signal["dear.wait_us.rate"] != "dear" {
 		t.Errorf("%+v", n)
 	}
 }

@@ -13,7 +13,7 @@ type signalMeter struct {
 	sampler windows
 	measure tune.Measure
 	fresh   bool
-	keep    func(time.Duration) // has a costly probe deliver the signal meanwhile; nil needs none
+	keep    func(time.Duration) // has the signal's probe count all the time meanwhile; nil needs none
 }
 
 // windows is a sampler of one's own.

@@ -94,7 +94,7 @@ func (a *app) telemetryCommand() *cobra.Command {
 	}
 	cmd.Flags().DurationVar(&window, "window", 2*time.Second, "how long to watch")
 	cmd.Flags().StringVar(&filter, "filter", "", "only signals with this text in their name")
-	cmd.Flags().StringArrayVar(&asked, "probe", nil, "switch this costly eBPF probe on meanwhile, such as offcpu:pid=N; may be given again")
+	cmd.Flags().StringArrayVar(&asked, "probe", nil, "have this eBPF probe count all the time meanwhile, also a costly one, such as offcpu:pid=N; may be given again")
 	cmd.Flags().StringVar(&entity, "entity", "", "only entities of this kind (netns, listener, device, ...)")
 	return cmd
 }
