@@ -27,20 +27,20 @@ type Origin struct {
 // to load or to be read is given with the reason, what is off on purpose is not.
 func (s *Set) Read(out Sink) []tune.Missing {
 	var missing []tune.Missing
-	miss := func(m *member, reason string) {
-		missing = append(missing, tune.Missing{Collector: "ebpf/" + m.spec.Name, Reason: firstLine(reason)})
+	miss := func(m *member, err error) {
+		missing = append(missing, tune.Missing{Collector: "ebpf/" + m.spec.Name, Reason: reason(err)})
 	}
 	for _, m := range s.members {
 		m.mu.Lock()
 		switch {
 		case m.p != nil:
 			if err := m.read(); err != nil {
-				miss(m, err.Error())
+				miss(m, err)
 				break
 			}
 			m.hand(out)
 		case m.err != nil:
-			miss(m, m.err.Error())
+			miss(m, m.err)
 		}
 		m.mu.Unlock()
 	}

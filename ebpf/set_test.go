@@ -294,3 +294,30 @@ func switches(t *testing.T) uint64 {
 	t.Fatal("no ctxt in /proc/stat")
 	return 0
 }
+
+// BenchmarkOpen is what a command waits for its probes, and what closing them takes.
+func BenchmarkOpen(b *testing.B) {
+	for b.Loop() {
+		s, err := Open(b.Context(), Config{Mode: Auto})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+}
+
+// BenchmarkRead is what the set adds to a tick of telemetry.
+func BenchmarkRead(b *testing.B) {
+	s, err := Open(b.Context(), Config{Mode: Auto})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { s.Close() })
+	for b.Loop() {
+		s.Read(newTally())
+	}
+}

@@ -1,9 +1,11 @@
 package ebpf
 
 import (
+	"errors"
 	"slices"
 
 	"semantos/ebpf/probe"
+	"semantos/internal/tune"
 )
 
 // ProbeStatus is how one probe fares. Measured is false while nothing is known of its cost: then the
@@ -41,7 +43,7 @@ func (s *Set) status(m *member) ProbeStatus {
 	case s.cfg.Mode == Off:
 		st.State, st.Reason = StateOff, s.cfg.Why
 	case m.err != nil:
-		st.State, st.Reason, st.Verifier = StateFailed, firstLine(m.err.Error()), probe.VerifierLog(m.err)
+		st.State, st.Reason, st.Verifier = StateFailed, reason(m.err), probe.VerifierLog(m.err)
 	case m.p == nil:
 		st.State, st.Reason = StateOff, "costly: it is switched on when a symptom or a person asks for it"
 	default:
@@ -68,6 +70,14 @@ func (s *Set) running(m *member, st *ProbeStatus) {
 		st.Measured, st.EventsPerSec, st.NSPerEvent = true, m.cost.events, m.cost.ns
 		st.CPUShare = m.cost.load / s.cpus * st.Duty
 	}
+}
+
+// reason is a failure in one line. Where bpf(2) is refused, which call it was says nothing more.
+func reason(err error) string {
+	if errors.Is(err, tune.ErrNotPermitted) {
+		return tune.ErrNotPermitted.Error() + ": bpf(2) needs CAP_BPF and CAP_PERFMON, and lockdown or a security module may forbid it"
+	}
+	return firstLine(err.Error())
 }
 
 // firstLine keeps a verifier's pages out of a table.

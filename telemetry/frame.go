@@ -35,7 +35,7 @@ const (
 type reading struct {
 	name   string
 	value  float64
-	hist   *probe.Hist // of a histogram; nil where an earlier and a later reading are enough
+	hist   *probe.Hist   // of a histogram; nil where an earlier and a later reading are enough
 	age    time.Duration // how long before the frame's time the counting ended
 	nature nature
 	// born says that it was zero at the frame before: there was nothing to count in yet.

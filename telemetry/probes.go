@@ -70,7 +70,7 @@ func (c *probesCollector) Collect(_ context.Context, f *frame) error {
 	}
 	if len(c.loads) == 0 && len(missing) > 0 {
 		f.missing = f.missing[:len(f.missing)-len(missing)]
-		return fmt.Errorf("no probe counts, the first of %d because: %s: %w", len(missing), missing[0].Reason, tune.ErrNoData)
+		return fmt.Errorf("none of %d probes counts, the first because: %s: %w", len(missing), missing[0].Reason, tune.ErrNoData)
 	}
 	return nil
 }

@@ -70,8 +70,11 @@ func percent(share float64) string {
 // answers, what this kernel lacks, and the verifier's message.
 func showProbes(w io.Writer, all []ebpf.ProbeStatus, verbose bool) {
 	rows := [][]string{}
-	for _, s := range all {
+	for i, s := range all {
 		cost, note := "", oneLine(s.Reason)
+		if i > 0 && note != "" && s.Reason == all[i-1].Reason {
+			note = "the same"
+		}
 		switch {
 		case s.Measured && s.EventsPerSec == 0:
 			cost = "nothing: no events"
