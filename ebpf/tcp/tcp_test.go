@@ -2,6 +2,7 @@ package tcp
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"net"
 	"slices"
@@ -16,7 +17,7 @@ import (
 	"semantos/internal/tune"
 )
 
-func load(t *testing.T, ns *hosttest.Namespace) *probe.Probe {
+func load(t testing.TB, ns *hosttest.Namespace) *probe.Probe {
 	t.Helper()
 	return probetest.Load(t, New(), probe.Options{Scope: probe.Scope{Netns: uint32(ns.Inode)}})
 }
@@ -24,11 +25,37 @@ func load(t *testing.T, ns *hosttest.Namespace) *probe.Probe {
 // has says whether this kernel tells something: a member that came with it.
 func has(name, member string) bool { return probe.NewTypes().Need(name, member, "") == nil }
 
-func want(t *testing.T, r *probetest.Readings, id, signal string, n float64) {
+func want(t testing.TB, r *probetest.Readings, id, signal string, n float64) {
 	t.Helper()
 	if got, _ := r.Value(id, signal); got != n {
 		t.Errorf("%s counts %v, the truth is %v", signal, got, n)
 	}
+}
+
+// verdict is one try of a test: what is wrong is kept.
+type verdict struct {
+	*testing.T
+	wrong []string
+}
+
+func (v *verdict) Errorf(format string, args ...any) {
+	v.wrong = append(v.wrong, fmt.Sprintf(format, args...))
+}
+
+// tries gives a test of exact counts four tries. A kernel may leave programs out where one is interrupted,
+// or on top of a task it guards: a program then misses what the timer or the network did meanwhile, rarely,
+// and a single missed event is all there is to see in these tests.
+func tries(t *testing.T, once func(v *verdict)) {
+	t.Helper()
+	var v verdict
+	for range 4 {
+		v = verdict{T: t}
+		if once(&v); len(v.wrong) == 0 {
+			return
+		}
+		t.Log(v.wrong)
+	}
+	t.Error(v.wrong)
 }
 
 func near(a, b, share float64) bool { return math.Abs(a-b) <= share*b }
@@ -75,9 +102,7 @@ func TestRetransmitsBehindTokenBucket(t *testing.T) {
 }
 
 // again holds the probe against the socket's and the namespace's own counts of segments sent again, within
-// one percent. A kernel may leave programs out where one is interrupted, or on top of a task it guards:
-// a program then misses what the timer or the network did meanwhile. That errs to one side, and rarely, so
-// there are several tries.
+// one percent. What tries says of missed events errs to one side, so that counting too much fails at once.
 func again(t *testing.T, p *probe.Probe, ns *hosttest.Namespace, least float64, traffic func() *net.TCPConn) {
 	t.Helper()
 	var seen, counted float64
@@ -106,116 +131,122 @@ func again(t *testing.T, p *probe.Probe, ns *hosttest.Namespace, least float64, 
 }
 
 // A SYN that is lost once costs the client its first timeout, about a second.
-func TestConnectTime(t *testing.T) {
-	ns := hosttest.FreshNetns(t)
-	p := load(t, ns)
-	l := listen(t, ns, "127.0.0.1")
-	filter(t, l, everything()...)
-	free := time.AfterFunc(300*time.Millisecond, func() { filter(t, l) })
+func TestConnectTime(t *testing.T) { tries(t, connectTime) }
+
+func connectTime(v *verdict) {
+	ns := hosttest.FreshNetns(v)
+	p := load(v, ns)
+	l := listen(v.T, ns, "127.0.0.1")
+	filter(v.T, l, everything()...)
+	free := time.AfterFunc(300*time.Millisecond, func() { filter(v.T, l) })
 	defer free.Stop()
 	begin := time.Now()
 	c, err := dial(ns, l.Addr(), 0)
 	took := time.Since(begin)
 	if err != nil {
-		t.Fatal(err)
+		v.Fatal(err)
 	}
 	defer c.Close()
-	r := probetest.Read(t, p)
+	r := probetest.Read(v, p)
 	for _, id := range []string{"", ns.Target} {
 		h := r.Hist(id, connectMS)
-		t.Logf("%q: probe %.1f ms, dialling took %v", id, h.Mean()/1e6, took)
+		v.Logf("%q: probe %.1f ms, dialling took %v", id, h.Mean()/1e6, took)
 		if h.Count() != 1 || h.Mean() > float64(took) || float64(took)-h.Mean() > .1*float64(took) || took < 500*time.Millisecond {
-			t.Errorf("connect time of %q is %v, dialling took %v", id, h.Mean(), took)
+			v.Errorf("connect time of %q is %v, dialling took %v", id, h.Mean(), took)
 		}
 	}
-	want(t, r, ns.Target, "tcpev.retransmits", 1)
-	want(t, r, ns.Target, "tcpev.connects", 1)
-	want(t, r, ns.Target, "tcpev.connect_failures", 0)
+	want(v, r, ns.Target, "tcpev.retransmits", 1)
+	want(v, r, ns.Target, "tcpev.connects", 1)
+	want(v, r, ns.Target, "tcpev.connect_failures", 0)
 }
 
 // A client's answer that is lost makes the server send its SYN-ACK again after a second.
-func TestHandshakeTime(t *testing.T) {
-	ns := hosttest.FreshNetns(t)
-	p := load(t, ns)
-	l := listen(t, ns, "127.0.0.1")
+func TestHandshakeTime(t *testing.T) { tries(t, handshakeTime) }
+
+func handshakeTime(v *verdict) {
+	ns := hosttest.FreshNetns(v)
+	p := load(v, ns)
+	l := listen(v.T, ns, "127.0.0.1")
 	const quick = 20
 	for range quick {
-		pair(t, ns, l, 0)
+		pair(v.T, ns, l, 0)
 	}
-	before := probetest.Read(t, p)
-	want(t, before, ns.Target, "tcpev.handshakes", quick)
+	before := probetest.Read(v, p)
+	want(v, before, ns.Target, "tcpev.handshakes", quick)
 	h := before.Hist(ns.Target, handshakeMS)
-	t.Logf("%d handshakes, p50 %.0f us, p95 %.0f us", h.Count(), h.Quantile(.5)/1e3, h.Quantile(.95)/1e3)
+	v.Logf("%d handshakes, p50 %.0f us, p95 %.0f us", h.Count(), h.Quantile(.5)/1e3, h.Quantile(.95)/1e3)
 	if h.Count() != quick || h.Quantile(.5) > 20e6 {
-		t.Errorf("%d handshakes with p50 %v ns, there were %d within microseconds", h.Count(), h.Quantile(.5), quick)
+		v.Errorf("%d handshakes with p50 %v ns, there were %d within microseconds", h.Count(), h.Quantile(.5), quick)
 	}
 
-	filter(t, l, answers()...)
+	filter(v.T, l, answers()...)
 	c, err := dial(ns, l.Addr(), 0)
 	if err != nil {
-		t.Fatal(err)
+		v.Fatal(err)
 	}
 	defer c.Close()
 	stood := time.Now()
-	filter2 := time.AfterFunc(300*time.Millisecond, func() { filter(t, l) })
+	filter2 := time.AfterFunc(300*time.Millisecond, func() { filter(v.T, l) })
 	defer filter2.Stop()
 	s, err := l.AcceptTCP()
 	if err != nil {
-		t.Fatal(err)
+		v.Fatal(err)
 	}
 	defer s.Close()
 	took := time.Since(stood)
-	r := probetest.Read(t, p)
-	want(t, r, ns.Target, "tcpev.synack_retransmits", 1)
-	want(t, r, ns.Target, "tcpev.handshakes", quick+1)
+	r := probetest.Read(v, p)
+	want(v, r, ns.Target, "tcpev.synack_retransmits", 1)
+	want(v, r, ns.Target, "tcpev.handshakes", quick+1)
 	if !has("tcp_sock", "total_rto_time") {
-		t.Log("this kernel does not keep the time that timeouts took")
+		v.Log("this kernel does not keep the time that timeouts took")
 		return
 	}
 	late := r.Hist(ns.Target, handshakeMS, before)
-	t.Logf("late handshake %.1f ms, the server had it after %v", late.Mean()/1e6, took)
+	v.Logf("late handshake %.1f ms, the server had it after %v", late.Mean()/1e6, took)
 	if late.Count() != 1 || !near(late.Mean(), float64(took), .1) {
-		t.Errorf("the late handshake took %v ns, %v in truth", late.Mean(), took)
+		v.Errorf("the late handshake took %v ns, %v in truth", late.Mean(), took)
 	}
 }
 
-func TestResets(t *testing.T) {
-	ns := hosttest.FreshNetns(t)
-	p := load(t, ns)
-	l := listen(t, ns, "127.0.0.1")
+func TestResets(t *testing.T) { tries(t, resets) }
+
+func resets(v *verdict) {
+	ns := hosttest.FreshNetns(v)
+	p := load(v, ns)
+	l := listen(v.T, ns, "127.0.0.1")
 	const refused, aborted = 150, 40
 	for range aborted {
-		client, server := pair(t, ns, l, 0)
+		client, server := pair(v.T, ns, l, 0)
 		if err := errors.Join(client.SetLinger(0), client.Close()); err != nil {
-			t.Fatal(err)
+			v.Fatal(err)
 		}
 		if _, err := server.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
-			t.Fatalf("the server read %v", err)
+			v.Fatalf("the server read %v", err)
 		}
 	}
 	l.Close()
 	for range refused {
 		if _, err := dial(ns, l.Addr(), 0); !errors.Is(err, unix.ECONNREFUSED) {
-			t.Fatalf("a closed port gave %v", err)
+			v.Fatalf("a closed port gave %v", err)
 		}
 	}
-	r := probetest.Read(t, p)
-	want(t, r, ns.Target, "tcpev.resets_received", refused+aborted)
-	want(t, r, ns.Target, "tcpev.connect_failures", refused)
-	want(t, r, ns.Target, "tcpev.connects", aborted)
+	r := probetest.Read(v, p)
+	want(v, r, ns.Target, "tcpev.resets_received", refused+aborted)
+	want(v, r, ns.Target, "tcpev.connect_failures", refused)
+	want(v, r, ns.Target, "tcpev.connects", aborted)
 	if has("trace_event_raw_tcp_send_reset", "reason") {
-		want(t, r, ns.Target, "tcpev.resets_sent", refused+aborted)
-		want(t, r, ns.Target, "tcpev.resets_sent", snmp(t, ns)["OutRsts"])
-		want(t, r, "", "tcpev.resets_sent.no_socket", refused)
+		want(v, r, ns.Target, "tcpev.resets_sent", refused+aborted)
+		want(v, r, ns.Target, "tcpev.resets_sent", snmp(v.T, ns)["OutRsts"])
+		want(v, r, "", "tcpev.resets_sent.no_socket", refused)
 	} else {
-		want(t, r, ns.Target, "tcpev.resets_sent", aborted)
+		want(v, r, ns.Target, "tcpev.resets_sent", aborted)
 	}
 	known := map[string]bool{}
 	for _, s := range New().Signals {
 		known[s.Entity+s.Name] = true
 	}
-	if err := p.Spec.Read(p, checked{t, known}); err != nil {
-		t.Error(err)
+	if err := p.Spec.Read(p, checked{v.T, known}); err != nil {
+		v.Errorf("%v", err)
 	}
 }
 
