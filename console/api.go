@@ -52,7 +52,8 @@ type Advice struct {
 }
 
 // ApplyRequest tries a stored recommendation (ID) or an operator's own change (Set); exactly one of
-// them. A meter that is a command runs in the client, which names it in ClientMeter and posts samples.
+// them. A meter that is a command runs in the client, which names it in ClientMeter and posts samples;
+// Meter is one that serve runs itself: ebpf: alone, which starts no program and sends no request.
 type ApplyRequest struct {
 	ID          string    `json:"id,omitempty"`
 	Set         []string  `json:"set,omitempty"` // NAME[@TARGET]=VALUE
@@ -61,6 +62,7 @@ type ApplyRequest struct {
 	Margin      *float64  `json:"margin,omitempty"`
 	SLOMaxP95   *float64  `json:"slo_max_p95,omitempty"`
 	ClientMeter string    `json:"client_meter,omitempty"`
+	Meter       string    `json:"meter,omitempty"`
 	FreshMeter  bool      `json:"fresh_meter,omitempty"` // each sample makes new sockets and mappings
 	Yes         bool      `json:"yes,omitempty"`
 	Hold        bool      `json:"hold,omitempty"`

@@ -138,6 +138,7 @@ func TestBodiesAreReadStrictly(t *testing.T) {
 		{"cut", "/apply", "application/json", `{"id":`, 400},
 		{"an array", "/apply", "application/json", `[]`, 400},
 		{"too large", "/apply", "application/json", `{"id":"` + strings.Repeat("x", bodyLimit) + `"}`, 413},
+		{"another meter than ebpf", "/apply", "application/json", `{"id":"x","meter":"http://127.0.0.1/"}`, 400},
 		{"large tail", "/apply", "application/json", `{"id":"x"}` + strings.Repeat(" ", bodyLimit), 413},
 		{"window", "/get_recommendations", "application/json", `{"window_s":1e9}`, 400},
 		{"rollback all and one", "/rollback", "application/json", `{"all":true,"id":"x"}`, 400},

@@ -2,6 +2,7 @@ package console
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/labstack/echo/v4"
 
@@ -40,6 +41,9 @@ func (c *Console) apply(ctx echo.Context) error {
 	}
 	if req.StageTimeS < 0 {
 		return refuse(http.StatusBadRequest, "give seconds above 0", "stage_time_s %v", req.StageTimeS)
+	}
+	if req.Meter != "" && !strings.HasPrefix(req.Meter, "ebpf:") {
+		return refuse(http.StatusBadRequest, "semantos apply --meter measures with others in the command line", "serve runs ebpf: meters only")
 	}
 	req.Actor = actor(ctx)
 	if accepts(ctx, "text/event-stream") {

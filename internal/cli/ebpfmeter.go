@@ -35,7 +35,7 @@ type ebpfMeter struct {
 }
 
 // newEBPFMeter makes the meter; Check loads its probe.
-func (a *app) newEBPFMeter(name string, of meter.Traffic) meter.Meter {
+func (a *app) newEBPFMeter(name string, of meter.Traffic) *ebpfMeter {
 	return &ebpfMeter{name: name, of: of, mode: a.cfg.UseEBPF, root: a.cfg.Root, say: a.say, later: a.onClose}
 }
 

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"semantos/console"
 	"semantos/internal/tune"
 	"semantos/workloads/meter"
 )
@@ -65,7 +67,7 @@ func newProbeMeter(t *testing.T, of meter.Traffic) (*ebpfMeter, *[]string) {
 	t.Helper()
 	a := &app{now: time.Now}
 	a.cfg.UseEBPF = "auto"
-	m := a.newEBPFMeter("ebpf:test", of).(*ebpfMeter)
+	m := a.newEBPFMeter("ebpf:test", of)
 	said := &[]string{}
 	m.say = func(format string, args ...any) { *said = append(*said, format) }
 	t.Cleanup(func() {
@@ -146,6 +148,35 @@ func TestProbeMeterRefuses(t *testing.T) {
 				t.Errorf("%v, hint %q", err, tune.Hint(err))
 			}
 		})
+	}
+}
+
+// TestServeRunsOnlyProbeMeters: what comes over HTTP starts no command and sends no request.
+func TestServeRunsOnlyProbeMeters(t *testing.T) {
+	t.Parallel()
+	a := &app{now: time.Now, stderr: io.Discard}
+	a.cfg.UseEBPF = "off"
+	for spec, want := range map[string]error{
+		"cmd:id": tune.ErrNotPermitted, "http:http://127.0.0.1/": tune.ErrNotPermitted, "prom:http://h/?query=up": tune.ErrNotPermitted,
+		"ebpf:bla=1": tune.ErrUnknown, "ebpf:port=80": tune.ErrUnsupported, // USE_EBPF=off
+	} {
+		if m, _, err := a.serveMeter(t.Context(), console.ApplyRequest{Meter: spec}); m != nil || !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", spec, err, want)
+		}
+	}
+	if _, _, err := a.serveMeter(t.Context(), console.ApplyRequest{Meter: "ebpf:port=80", ClientMeter: "cmd:x"}); !errors.Is(err, tune.ErrUsage) {
+		t.Errorf("two meters: %v", err)
+	}
+	a.cfg.UseEBPF = "auto"
+	m, done, err := a.serveMeter(t.Context(), console.ApplyRequest{Meter: "ebpf:comm=no-such-server"})
+	if errors.Is(err, tune.ErrNotPermitted) || errors.Is(err, tune.ErrUnsupported) {
+		t.Skip(err)
+	}
+	if err != nil || m == nil {
+		t.Fatal(err)
+	}
+	if done(); len(a.closers) != 0 {
+		t.Error("the meter of a request is kept until serve ends")
 	}
 }
 

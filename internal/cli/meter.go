@@ -2,7 +2,11 @@ package cli
 
 import (
 	"context"
+	"fmt"
+	"strings"
 
+	"semantos/console"
+	"semantos/internal/tune"
 	"semantos/safety"
 	"semantos/workloads/meter"
 )
@@ -13,7 +17,9 @@ func (a *app) openMeter(ctx context.Context, spec string) (safety.Meter, error) 
 	if spec == "" {
 		return nil, nil
 	}
-	m, err := meter.Parse(spec, meter.Config{Probe: a.newEBPFMeter})
+	m, err := meter.Parse(spec, meter.Config{Probe: func(name string, of meter.Traffic) meter.Meter {
+		return a.newEBPFMeter(name, of)
+	}})
 	if err != nil {
 		return nil, err
 	}
@@ -21,4 +27,38 @@ func (a *app) openMeter(ctx context.Context, spec string) (safety.Meter, error) 
 		return nil, err
 	}
 	return m, nil
+}
+
+// serveMeter opens the meter that serve is to run itself, for the time of one request; nil when none is
+// asked for. Only ebpf: is: a command or an address from outside would act with serve's rights.
+func (a *app) serveMeter(ctx context.Context, req console.ApplyRequest) (m safety.Meter, done func(), err error) {
+	done = func() {}
+	switch {
+	case req.Meter == "":
+		return nil, done, nil
+	case req.ClientMeter != "":
+		return nil, done, usage("use meter", req.Meter, "give meter or client_meter, not both", "two meters are given")
+	case !strings.HasPrefix(req.Meter, "ebpf:"):
+		return nil, done, &tune.Error{Op: "use meter", Subject: oneLine(req.Meter), Err: fmt.Errorf("serve runs ebpf: meters only: %w", tune.ErrNotPermitted),
+			Hint: "semantos apply --meter measures with others in the command line"}
+	}
+	var closers []func() error
+	parsed, err := meter.Parse(req.Meter, meter.Config{NoCommands: true, Probe: func(name string, of meter.Traffic) meter.Meter {
+		own := a.newEBPFMeter(name, of)
+		own.later = func(f func() error) { closers = append(closers, f) }
+		return own
+	}})
+	if err != nil {
+		return nil, done, err
+	}
+	if err := parsed.Check(ctx); err != nil {
+		return nil, done, err
+	}
+	return parsed, func() {
+		for _, f := range closers {
+			if err := f(); err != nil {
+				a.say("meter %s: %v", req.Meter, err)
+			}
+		}
+	}, nil
 }

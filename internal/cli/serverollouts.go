@@ -69,6 +69,11 @@ func (s *server) Apply(ctx context.Context, req console.ApplyRequest, progress f
 	if req.DryRun {
 		return tune.Rollout{}, usage("apply", rec.ID, "run semantos apply --dry-run, which needs no serve", "serve does not do dry runs")
 	}
+	own, done, err := s.app.serveMeter(ctx, req)
+	if err != nil {
+		return tune.Rollout{}, err
+	}
+	defer done()
 	if err := l.loop.Begin(rec.ID); err != nil {
 		return tune.Rollout{}, err
 	}
@@ -79,7 +84,11 @@ func (s *server) Apply(ctx context.Context, req console.ApplyRequest, progress f
 	}
 	t, end := s.begin(rec.ID, meter)
 	defer end()
-	rollout, err := l.trials.run(ctx, s.request(req, rec, t), s.teller(t, progress))
+	trial := s.request(req, rec, t)
+	if own != nil {
+		trial.meter = own
+	}
+	rollout, err := l.trials.run(ctx, trial, s.teller(t, progress))
 	l.loop.End(rollout, err)
 	return rollout, err
 }
