@@ -20,6 +20,12 @@ import (
 func TestSchemaIsThere(t *testing.T) {
 	srv := server(t)
 	reaches(t, openStore(t, configOf(srv.URI(), t.TempDir())), OK)
+	reaches(t, openStore(t, configOf("neo4j://"+srv.Addr, t.TempDir())), OK)
+	for _, scheme := range []string{"bolt+s://", "neo4j+ssc://"} { // the server has no TLS
+		if st := reaches(t, openStore(t, configOf(scheme+srv.Addr, t.TempDir())), Unreachable); !strings.Contains(st.Reason, "TLS") {
+			t.Errorf("%s: %+v", scheme, st)
+		}
+	}
 	rows := srv.Query(t, "SHOW INDEXES YIELD name, state WHERE name STARTS WITH 'semantos_' RETURN name, state", nil)
 	if len(rows) != len(migrations()) {
 		t.Errorf("%d indexes, and %d steps make one each", len(rows), len(migrations()))

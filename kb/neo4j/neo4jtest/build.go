@@ -1,10 +1,12 @@
 package neo4jtest
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,6 +17,9 @@ import (
 
 //go:embed server/pom.xml server/TestServer.java
 var sources embed.FS
+
+// errOffline says that what is missing could not be fetched.
+var errOffline = errors.New("Maven Central is out of reach")
 
 // buildLimit bounds fetching 200 jars (120 MB) over a slow line.
 const buildLimit = 10 * time.Minute
@@ -66,13 +71,13 @@ func build() (classpath string, err error) {
 	if err := os.RemoveAll(aside); err != nil {
 		return "", err
 	}
-	if err := make1(aside); err != nil {
+	if err := fetch(aside); err != nil {
 		return "", err
 	}
 	return classpath, os.Rename(aside, dir)
 }
 
-func make1(dir string) error {
+func fetch(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -99,8 +104,18 @@ func tool(dir, name string, args ...string) error {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("run %s: %w: %s", name, err, out)
+	if err == nil {
+		return nil
 	}
-	return nil
+	for _, sign := range []string{"Could not transfer artifact", "UnknownHostException", "Unknown host", "Connection timed out"} {
+		if bytes.Contains(out, []byte(sign)) {
+			return fmt.Errorf("%w, and the first use fetches Neo4j from there: %s", errOffline, firstLine(out))
+		}
+	}
+	return fmt.Errorf("run %s: %w: %s", name, err, out)
+}
+
+func firstLine(out []byte) []byte {
+	line, _, _ := bytes.Cut(bytes.TrimSpace(out), []byte("\n"))
+	return line[:min(len(line), 300)]
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -57,9 +58,7 @@ func (s *Shared) Server(t testing.TB) *Server {
 			s.server, s.err = start(dir, s.Steady)
 		}
 	})
-	if s.err != nil {
-		t.Fatalf("start neo4j: %v", s.err)
-	}
+	started(t, s.err)
 	if s.server.cmd == nil {
 		s.server.Restart(t)
 	}
@@ -79,11 +78,19 @@ func Start(t testing.TB) *Server {
 	t.Helper()
 	skipWithoutTools(t)
 	s, err := start(t.TempDir(), false)
+	started(t, err)
+	t.Cleanup(s.Kill)
+	return s
+}
+
+func started(t testing.TB, err error) {
+	t.Helper()
+	if errors.Is(err, errOffline) {
+		t.Skip(err)
+	}
 	if err != nil {
 		t.Fatalf("start neo4j: %v", err)
 	}
-	t.Cleanup(s.Kill)
-	return s
 }
 
 func skipWithoutTools(t testing.TB) {
