@@ -34,7 +34,6 @@ func (c *coderGraph) extended(ctx context.Context, v view, cost float64) (w walk
 	}()
 	g := hnsw.NewGraph[uint32]()
 	g.Rng = rand.New(rand.NewSource(1))
-	// Its candidate list drops arbitrary nodes when it is full, and with them parts of the graph.
 	g.EfSearch = 200
 	g.Distance = func(a, b hnsw.Vector) float32 { return 1 - v.kern.dot(a, b) }
 	next := &coderGraph{view: v, n: v.n, graph: g}
@@ -51,6 +50,8 @@ func (c *coderGraph) extended(ctx context.Context, v view, cost float64) (w walk
 	if err := add(rest); err != nil {
 		return nil, plan{}, err
 	}
+	// Its candidate list drops arbitrary nodes when it is full, and with them parts of the graph.
+	g.EfSearch = max(g.EfSearch, v.n)
 	var widths []int
 	for part := 64; part >= 1; part /= 2 {
 		widths = append(widths, max(planK, v.n/part))

@@ -7,11 +7,20 @@ func detect() kernels {
 	if !cpu.X86.HasAVX2 || !cpu.X86.HasFMA {
 		return portable()
 	}
-	return avx2()
+	k := kernels{name: "avx2", scan: scanAsm, gather: gatherAsm, pair: pairAsm, dot: dotAsm}
+	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512VNNI {
+		k.name, k.scan = "avx512vnni", scanWide
+	}
+	return k
 }
 
-func avx2() kernels {
-	return kernels{name: "avx2", scan: scanAsm, gather: gatherAsm, pair: pairAsm, dot: dotAsm}
+// narrower are the loops of a processor one step older, for tests.
+func narrower() kernels {
+	k := detect()
+	if k.name == "avx512vnni" {
+		k.name, k.scan = "avx2", scanAsm
+	}
+	return k
 }
 
 // The assembly trusts its caller for every length; these doors are where lengths are held, by the
@@ -24,6 +33,15 @@ func scanAsm(q []int16, codes []int8, width, count int, qscale float32, scale, s
 	_, _, _ = q[:width], codes[:count*width], scale[:count]
 	_, _ = slack[:count], out[:count]
 	scanAVX2(&q[0], &codes[0], width, count/rowGroup, qscale, &scale[0], &slack[0], &out[0])
+}
+
+func scanWide(q []int16, codes []int8, width, count int, qscale float32, scale, slack, out []float32) {
+	if count < rowGroup {
+		return
+	}
+	_, _, _ = q[:width], codes[:count*width], scale[:count]
+	_, _ = slack[:count], out[:count]
+	scanVNNI(&q[0], &codes[0], width, count/rowGroup, qscale, &scale[0], &slack[0], &out[0])
 }
 
 func gatherAsm(q []int16, codes []int8, width int, ids []uint32, out []int32) {
@@ -45,6 +63,9 @@ func dotAsm(a, b []float32) float32 { return dotAVX2(&a[0], &b[:len(a)][0], len(
 
 //go:noescape
 func scanAVX2(q *int16, codes *int8, width, groups int, qscale float32, scale, slack, out *float32)
+
+//go:noescape
+func scanVNNI(q *int16, codes *int8, width, groups int, qscale float32, scale, slack, out *float32)
 
 //go:noescape
 func gatherAVX2(q *int16, codes *int8, width int, ids *uint32, groups int, out *int32)

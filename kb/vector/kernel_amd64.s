@@ -71,6 +71,68 @@ scanStep:
 	VZEROUPPER
 	RET
 
+// One turn of 32 elements for four rows in 512-bit registers; VPDPWSSD multiplies and adds at once.
+#define STEP512 \
+	VMOVDQU32 (SI)(AX*2), Z4;   \
+	VPMOVSXBW (R8)(AX*1), Z5;   \
+	VPMOVSXBW (R9)(AX*1), Z6;   \
+	VPMOVSXBW (R10)(AX*1), Z7;  \
+	VPMOVSXBW (R11)(AX*1), Z8;  \
+	VPDPWSSD  Z4, Z5, Z0;       \
+	VPDPWSSD  Z4, Z6, Z1;       \
+	VPDPWSSD  Z4, Z7, Z2;       \
+	VPDPWSSD  Z4, Z8, Z3
+
+#define HALVE(z, y) \
+	VEXTRACTI64X4 $1, z, Y4; \
+	VPADDD        Y4, y, y
+
+// func scanVNNI(q *int16, codes *int8, width, groups int, qscale float32, scale, slack, out *float32)
+TEXT ·scanVNNI(SB), NOSPLIT, $0-64
+	MOVQ         q+0(FP), SI
+	MOVQ         codes+8(FP), R8
+	MOVQ         width+16(FP), CX
+	MOVQ         groups+24(FP), BX
+	VBROADCASTSS qscale+32(FP), X15
+	MOVQ         scale+40(FP), R12
+	MOVQ         slack+48(FP), R13
+	MOVQ         out+56(FP), DI
+
+wideGroup:
+	LEAQ   (R8)(CX*1), R9
+	LEAQ   (R9)(CX*1), R10
+	LEAQ   (R10)(CX*1), R11
+	VPXORQ Z0, Z0, Z0
+	VPXORQ Z1, Z1, Z1
+	VPXORQ Z2, Z2, Z2
+	VPXORQ Z3, Z3, Z3
+	XORQ   AX, AX
+
+wideStep:
+	STEP512
+	ADDQ $32, AX
+	CMPQ AX, CX
+	JLT  wideStep
+
+	HALVE(Z0, Y0)
+	HALVE(Z1, Y1)
+	HALVE(Z2, Y2)
+	HALVE(Z3, Y3)
+	FOLD
+	VCVTDQ2PS X0, X0
+	VMULPS    X15, X0, X0
+	VMULPS    (R12), X0, X0
+	VADDPS    (R13), X0, X0
+	VMOVUPS   X0, (DI)
+	ADDQ      $16, R12
+	ADDQ      $16, R13
+	ADDQ      $16, DI
+	LEAQ      (R11)(CX*1), R8
+	DECQ      BX
+	JNZ       wideGroup
+	VZEROUPPER
+	RET
+
 #define PREFETCH(off, reg) \
 	MOVL       off(DX), reg; \
 	IMULQ      CX, reg;      \

@@ -8,7 +8,12 @@ import (
 
 // TestKernels: the assembly computes what the plain loops compute, at every width that matters.
 func TestKernels(t *testing.T) {
-	fast, plain := detect(), portable()
+	for _, fast := range []kernels{detect(), narrower()} {
+		t.Run(fast.name, func(t *testing.T) { sameLoops(t, fast, portable()) })
+	}
+}
+
+func sameLoops(t *testing.T, fast, plain kernels) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for _, width := range []int{32, 64, 96, 256, 384, 1536} {
 		const rows = 64

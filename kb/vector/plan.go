@@ -118,18 +118,19 @@ func calibrate(ctx context.Context, v *view, w walker, held []uint32, widths []i
 
 // offerPool offers what a walk found and gives how many of it were wanted.
 func (s *scratch) offerPool(v *view, w walker, wanted func(slot uint32) bool) int {
-	count := 0
+	count, base := 0, float32(0)
+	offer := func(slot uint32) { // made once: a closure for each candidate is an allocation each
+		if wanted != nil && !wanted(slot) {
+			return
+		}
+		count++
+		if upper := base + v.slack[slot]; upper >= s.pick.floor {
+			s.pick.offer(upper, v.slack[slot], slot)
+		}
+	}
 	for _, c := range s.pool {
-		base := c.score * s.qscale
-		w.each(c.slot(), func(slot uint32) {
-			if wanted != nil && !wanted(slot) {
-				return
-			}
-			count++
-			if upper := base + v.slack[slot]; upper >= s.pick.floor {
-				s.pick.offer(upper, v.slack[slot], slot)
-			}
-		})
+		base = c.score * s.qscale
+		w.each(c.slot(), offer)
 	}
 	return count
 }
