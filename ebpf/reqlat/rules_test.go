@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -277,6 +278,61 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// ownCgroup is the id of this process's cgroup in the unified hierarchy; 0, which narrows nothing, where
+// that is not mounted.
+func ownCgroup(t *testing.T) uint64 {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
+			for _, at := range []string{"/sys/fs/cgroup/unified", "/sys/fs/cgroup"} {
+				var st unix.Stat_t
+				var fs unix.Statfs_t
+				if unix.Statfs(at, &fs) == nil && fs.Type == unix.CGROUP2_SUPER_MAGIC && unix.Stat(at+path, &st) == nil {
+					return st.Ino
+				}
+			}
+		}
+	}
+	return 0
+}
+
+// TestIPv6: the same, with the same subject.
+func TestIPv6(t *testing.T) {
+	p := probetest.Load(t, New(), probe.Options{})
+	ns := hosttest.FreshNetns(t)
+	s := listen(t, ns, 0, answering(frame, at(0)))
+	var six net.Listener
+	var c net.Conn
+	var err error
+	ns.Do(func() { six, err = net.Listen("tcp6", net.JoinHostPort("::1", strconv.Itoa(int(s.port())))) })
+	if err != nil {
+		t.Skipf("no IPv6 here: %v", err)
+	}
+	defer six.Close()
+	go func() {
+		if c, err := six.Accept(); err == nil {
+			answering(frame, at(0))(c)
+		}
+	}()
+	if ns.Do(func() { c, err = net.Dial("tcp6", six.Addr().String()) }); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, c := range []net.Conn{c, s.dial(-1), c} {
+		if _, err := ask(c, 0, make([]byte, frame)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	none := &probetest.Readings{}
+	if got := grown(s.id, settle(t, p, s.id, 3, none), none); got != 3 {
+		t.Errorf("%d of 3 requests", got)
+	}
+}
+
 // TestScope: a probe for one port, or one process name, counts that alone; Totals is what it counted.
 func TestScope(t *testing.T) {
 	ns := hosttest.FreshNetns(t)
@@ -291,6 +347,8 @@ func TestScope(t *testing.T) {
 		{"netns", probe.Scope{Netns: uint32(ns.Inode)}, 30},
 		{"comm and netns", probe.Scope{Comm: ownComm(t), Netns: uint32(ns.Inode)}, 30},
 		{"process and port", probe.Scope{TGID: uint32(os.Getpid()), Port: b.port()}, 10},
+		{"cgroup and netns", probe.Scope{Cgroup: ownCgroup(t), Netns: uint32(ns.Inode)}, 30},
+		{"other cgroup", probe.Scope{Cgroup: ownCgroup(t) + 1<<40, Netns: uint32(ns.Inode)}, 0},
 		{"other comm", probe.Scope{Comm: "no-such-server"}, 0},
 		{"other netns", probe.Scope{Netns: 1, Port: a.port()}, 0},
 	} {
