@@ -14,15 +14,6 @@ func detect() kernels {
 	return k
 }
 
-// narrower are the loops of a processor one step older, for tests.
-func narrower() kernels {
-	k := detect()
-	if k.name == "avx512vnni" {
-		k.name, k.scan = "avx2", scanAsm
-	}
-	return k
-}
-
 // The assembly trusts its caller for every length; these doors are where lengths are held, by the
 // bounds checks of the slicing below.
 
