@@ -30,8 +30,9 @@ func TestMemoryCgroup(t *testing.T) {
 	pressure := ownPressure(t)
 	p := probetest.Load(t, New(), probe.Options{Scope: probe.Scope{TGID: uint32(os.Getpid())}})
 	want := float64(size-limit) / float64(os.Getpagesize())
+	oneCPU(t)
 	var why string
-	for range 5 { // PSI counts time on all CPUs in common, so that threads of the runtime blur it
+	for range 5 { // where the reader waits for its CPU, the two need not agree
 		before, psi := probetest.Read(t, p), stalls(t, pressure)
 		enter(func() { readAll(t, file) })
 		psi = stalls(t, pressure) - psi
@@ -117,6 +118,38 @@ func ownPressure(t *testing.T) string {
 	}
 	t.Skip("no unified hierarchy of cgroups")
 	return ""
+}
+
+// oneCPU keeps all threads of the test on one CPU: PSI weighs a stall by how many CPUs its group's threads
+// keep busy, and those of the runtime would halve it.
+func oneCPU(t *testing.T) {
+	t.Helper()
+	var all, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		t.Fatal(err)
+	}
+	for cpu := 0; one.Count() == 0; cpu++ {
+		if all.IsSet(cpu) {
+			one.Set(cpu)
+		}
+	}
+	keep := func(on *unix.CPUSet) {
+		threads, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range threads {
+			tid, err := strconv.Atoi(d.Name())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := unix.SchedSetaffinity(tid, on); err != nil && !errors.Is(err, unix.ESRCH) {
+				t.Fatal(err)
+			}
+		}
+	}
+	keep(&one)
+	t.Cleanup(func() { keep(&all) })
 }
 
 // homeOf gives the path of this process's cgroup in a hierarchy; "" is the unified one.
