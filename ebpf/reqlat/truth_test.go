@@ -152,27 +152,32 @@ func TestSlowAccept(t *testing.T) {
 			c.Close()
 		}
 	}()
-	before := probetest.Read(t, p)
 	const n = 10
-	var clients time.Duration
-	for range n {
-		c := s.dial(-1)
-		d, err := ask(c, 0, make([]byte, frame))
-		if err != nil {
-			t.Fatal(err)
+	for try := 1; ; try++ {
+		before := probetest.Read(t, p)
+		var clients time.Duration
+		for range n {
+			c := s.dial(-1)
+			d, err := ask(c, 0, make([]byte, frame))
+			if err != nil {
+				t.Fatal(err)
+			}
+			clients += d
+			c.Close()
 		}
-		clients += d
-		c.Close()
-	}
-	now := settle(t, p, s.id, n, before)
-	a, l := now.Hist(s.id, acceptWait, before), now.Hist(s.id, latency, before)
-	t.Logf("accept wait %.2f ms, latency %.2f ms, the clients' %.2f ms", a.Mean()/1e6, l.Mean()/1e6, clients.Seconds()*1e3/n)
-	// The first sleep began before the first client came.
-	if a.Count() != n || l.Count() != n || a.Quantile(.5) < 15e6 || a.Mean() > l.Mean() {
-		t.Errorf("%d accept waits, median %.2f ms, mean %.2f ms of %d requests with a latency of %.2f ms",
-			a.Count(), a.Quantile(.5)/1e6, a.Mean()/1e6, l.Count(), l.Mean()/1e6)
-	}
-	if !near(l.Mean(), float64(clients)/n) {
-		t.Errorf("latency %.2f ms, the clients saw %.2f ms", l.Mean()/1e6, clients.Seconds()*1e3/n)
+		now := settle(t, p, s.id, n, before)
+		a, l := now.Hist(s.id, acceptWait, before), now.Hist(s.id, latency, before)
+		t.Logf("%d accept waits of %.2f ms, latency %.2f ms, the clients' %.2f ms", a.Count(), a.Mean()/1e6, l.Mean()/1e6, clients.Seconds()*1e3/n)
+		if l.Count() != n || a.Count() > n {
+			t.Fatalf("%d accept waits, %d latencies of %d requests", a.Count(), l.Count(), n)
+		}
+		// A client that had to wait for a CPU between connecting and sending came after the accept. The
+		// first sleep began before the first client came.
+		if a.Count() == n && a.Quantile(.5) > 15e6 && a.Mean() <= l.Mean() && near(l.Mean(), float64(clients)/n) {
+			return
+		}
+		if try == attempts {
+			t.Fatal("the wait is not the time before accept")
+		}
 	}
 }
