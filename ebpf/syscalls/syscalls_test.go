@@ -23,18 +23,29 @@ const name = "sys-truth"
 // test. The thread ends with fn.
 func alone(t *testing.T, fn func() error) {
 	t.Helper()
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		if err := unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(unsafe.StringData(name+"\x00"))), 0, 0, 0); err != nil {
-			done <- err
-			return
-		}
-		done <- fn()
-	}()
+	done := make(chan error, 1)
+	go named(done, fn)
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
+}
+
+// named is alone's thread. The main thread's name is the whole process's, so that another goroutine takes
+// over when this one sits on it.
+func named(done chan<- error, fn func() error) {
+	runtime.LockOSThread()
+	if unix.Gettid() == unix.Getpid() {
+		other := make(chan error, 1)
+		go named(other, fn)
+		done <- <-other
+		runtime.UnlockOSThread()
+		return
+	}
+	err := unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(unsafe.StringData(name+"\x00"))), 0, 0, 0)
+	if err == nil {
+		err = fn()
+	}
+	done <- err
 }
 
 // fails makes n calls that must all fail with an error.
@@ -281,8 +292,11 @@ func underDuty(t *testing.T, p *probe.Probe) (rate, truth float64) {
 		return n
 	}
 	before, active := count(), p.Active()
-	stop, made := make(chan struct{}), make(chan float64)
-	go paced(stop, made)
+	stop, ended := make(chan struct{}), make(chan error, 1)
+	go named(ended, func() error {
+		truth = paced(stop)
+		return nil
+	})
 	for range 20 {
 		err := p.Resume()
 		time.Sleep(30 * time.Millisecond)
@@ -292,19 +306,19 @@ func underDuty(t *testing.T, p *probe.Probe) (rate, truth float64) {
 		time.Sleep(30 * time.Millisecond)
 	}
 	close(stop)
-	return (count() - before) / (p.Active() - active).Seconds(), <-made
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	return (count() - before) / (p.Active() - active).Seconds(), truth
 }
 
-// paced makes calls on a thread of the name that counts, and gives their rate in the end.
-func paced(stop <-chan struct{}, made chan<- float64) {
-	runtime.LockOSThread()
-	unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(unsafe.StringData(name+"\x00"))), 0, 0, 0)
+// paced makes calls until it is stopped, and gives their rate.
+func paced(stop <-chan struct{}) float64 {
 	n, begin := 0, time.Now()
 	for {
 		select {
 		case <-stop:
-			made <- float64(n) / time.Since(begin).Seconds()
-			return
+			return float64(n) / time.Since(begin).Seconds()
 		default:
 		}
 		for range 20 {
