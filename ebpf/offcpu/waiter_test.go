@@ -15,6 +15,9 @@ import (
 
 const waiterName = "sem-waiter"
 
+// continueLater waits until a process is stopped, so that it is not continued before.
+const continueLater = "while ! grep -q '^State:.*T' /proc/%d/status; do :; done; sleep %g; kill -CONT %d"
+
 func check(err error) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "waiter:", err)
@@ -121,7 +124,7 @@ func waits(what string, n int, each time.Duration) (func() error, error) {
 	case "stopped":
 		self := os.Getpid()
 		return func() error {
-			p, err := os.StartProcess("/bin/sh", []string{"sh", "-c", fmt.Sprintf("sleep %g; kill -CONT %d", each.Seconds(), self)}, &os.ProcAttr{})
+			p, err := os.StartProcess("/bin/sh", []string{"sh", "-c", fmt.Sprintf(continueLater, self, each.Seconds(), self)}, &os.ProcAttr{})
 			if err != nil {
 				return err
 			}
