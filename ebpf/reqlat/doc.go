@@ -24,7 +24,8 @@
 //   - A TLS handshake done by the server is a request or two per connection.
 //   - Failed reads and sends, end of file, MSG_PEEK and the error queue count for nothing.
 //   - A request whose bytes came before the probe was attached counts, but has no latency; one that was
-//     read before does not count.
+//     read before does not count. So a probe that is paused part of the time misses the requests that
+//     last longer than it counts at a stretch, and shows latencies that are too short for long ones.
 //
 // Which side is the server: an accepted socket carries its listener's queue length (sk_max_ack_backlog),
 // a socket that connected has none. This holds for connections of any age, so nothing is seeded, and a
