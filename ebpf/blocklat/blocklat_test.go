@@ -60,7 +60,9 @@ func TestAgainstFio(t *testing.T) {
 					why = quantiles(t, h, f)
 				}
 				if why == "" {
-					parts(t, l.rw, h, after, before, disk)
+					why = parts(l.rw, h, after, before, disk)
+				}
+				if why == "" {
 					return
 				}
 				t.Log(why)
@@ -93,9 +95,12 @@ func TestAgainstDiskstats(t *testing.T) {
 					}
 				}
 				if why == "" {
+					why = parts(l.rw, h, after, before, disk)
+				}
+				if why == "" {
 					return
 				}
-				t.Log(why)
+				t.Logf("%s; %d lost so far", why, p.Lost())
 			}
 			t.Error(why)
 		})
@@ -150,16 +155,17 @@ func quantiles(t *testing.T, h probe.Hist, f fioResult) string {
 	return ""
 }
 
-// parts holds queue and device time against the whole: for requests that were all inserted they add up.
-func parts(t *testing.T, rw string, whole probe.Hist, after, before *probetest.Readings, disk string) {
+// parts holds queue and device time against the whole, which they add up to.
+func parts(rw string, whole probe.Hist, after, before *probetest.Readings, disk string) string {
 	queue := after.Hist(disk, "block."+rw+"_queue_us", before)
 	device := after.Hist(disk, "block."+rw+"_device_us", before)
 	if device.Count() != whole.Count() {
-		t.Errorf("%d device times, %d latencies", device.Count(), whole.Count())
+		return fmt.Sprintf("%d device times, %d latencies", device.Count(), whole.Count())
 	}
 	if sum := queue.Sum + device.Sum; sum != whole.Sum {
-		t.Errorf("queue and device took %d ns, both together %d ns", sum, whole.Sum)
+		return fmt.Sprintf("queue and device took %d ns, both together %d ns", sum, whole.Sum)
 	}
+	return ""
 }
 
 type fioResult struct{ ios, p50, p95 float64 }

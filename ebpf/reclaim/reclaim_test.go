@@ -65,18 +65,28 @@ func TestCompaction(t *testing.T) {
 	if slices.Contains(p.Missing, "mm_compaction_end") {
 		t.Skip("this kernel has no such event")
 	}
-	before := probetest.Read(t, p)
-	start := time.Now()
-	if _, err := f.WriteString("1"); err != nil {
-		t.Skip(err)
+	var why string
+	for range 5 { // first every CPU gives back the pages it holds, and the thread can lose its own
+		before := probetest.Read(t, p)
+		start := time.Now()
+		if _, err := f.WriteString("1"); err != nil {
+			t.Skip(err)
+		}
+		own := time.Since(start).Seconds()
+		after := probetest.Read(t, p)
+		spent := since(t, before, after, "mm.compaction")
+		t.Logf("%d zones in %.2f ms; own clock %.2f ms", after.Hist("", "mm.compaction_us", before).Count(), spent*1e3, own*1e3)
+		r := spent / own
+		if r > 1.001 {
+			t.Fatalf("compaction took %.3f of the call", r)
+		}
+		if r > .85 {
+			return
+		}
+		why = fmt.Sprintf("compaction took %.3f of the call", r)
+		t.Log(why)
 	}
-	own := time.Since(start).Seconds()
-	after := probetest.Read(t, p)
-	spent := since(t, before, after, "mm.compaction")
-	t.Logf("%d zones in %.2f ms; own clock %.2f ms", after.Hist("", "mm.compaction_us", before).Count(), spent*1e3, own*1e3)
-	if r := spent / own; r < .8 || r > 1.001 { // before it, pages waiting on their CPUs go to their lists
-		t.Errorf("compaction took %.3f of the call", r)
-	}
+	t.Error(why)
 }
 
 func since(t *testing.T, before, after *probetest.Readings, name string) float64 {
