@@ -6,11 +6,13 @@ import (
 	"semantos/ebpf/fsync"
 	"semantos/ebpf/offcpu"
 	"semantos/ebpf/probe"
+	"semantos/ebpf/reclaim"
 	"semantos/ebpf/reqlat"
 	"semantos/ebpf/runqlat"
 	"semantos/ebpf/softirq"
 	"semantos/ebpf/syscalls"
 	"semantos/ebpf/tcp"
+	"semantos/ebpf/throttle"
 )
 
 // All lists the probes, sorted by name. It loads nothing.
@@ -20,10 +22,12 @@ func All() []probe.Spec {
 		drops.New(),
 		fsync.New(),
 		offcpu.New(),
+		reclaim.New(),
 		reqlat.New(),
 		runqlat.New(),
 		softirq.New(),
 		syscalls.New(),
 		tcp.New(),
+		throttle.New(),
 	}
 }

@@ -3,6 +3,7 @@ package ebpf
 import (
 	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,6 +35,9 @@ func TestAll(t *testing.T) {
 				t.Errorf("%s is a signal of %s and %s", key, was, p.Name)
 			}
 			owner[key] = p.Name
+			if s.Histogram && !strings.HasSuffix(s.Name, "_"+s.Unit) {
+				t.Errorf("%s: the histogram %s is in %s, which its name does not say", p.Name, s.Name, s.Unit)
+			}
 			if s.Unit == "" || s.Help == "" || s.Source == "" || s.Histogram && s.Counter {
 				t.Errorf("%s: incomplete signal %+v", p.Name, s)
 			}
