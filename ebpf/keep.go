@@ -1,6 +1,7 @@
 package ebpf
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"slices"
@@ -51,31 +52,30 @@ func (e *estimate) learn(d probe.Cost, counted time.Duration) {
 	}
 }
 
-// share gives each load the part of the time it may have, so that all together stay within the budget:
-// the cheap ones have all of it, the dearest the least.
-func share(loads []float64, budget float64) []float64 {
-	duty := make([]float64, len(loads))
-	order := make([]int, len(loads))
-	for i := range order {
+// demand is what a probe would cost of all CPUs, and how much it matters beside the others.
+type demand struct{ load, weight float64 }
+
+// share gives each the part of the time it may have, so that all together stay within the budget: the
+// cheap ones have all of it, the dearest for its weight the least.
+func share(all []demand, budget float64) []float64 {
+	duty := make([]float64, len(all))
+	order := make([]int, len(all))
+	weights := 0.0
+	for i, d := range all {
 		order[i] = i
+		weights += d.weight
 	}
-	slices.SortFunc(order, func(a, b int) int {
-		switch {
-		case loads[a] < loads[b]:
-			return -1
-		case loads[a] > loads[b]:
-			return 1
-		}
-		return a - b
+	slices.SortStableFunc(order, func(a, b int) int {
+		return cmp.Compare(all[a].load/all[a].weight, all[b].load/all[b].weight)
 	})
-	for rank, i := range order {
-		fair := budget / float64(len(order)-rank)
-		if loads[i] <= fair {
-			duty[i] = 1
-		} else {
-			duty[i] = fair / loads[i]
+	for _, i := range order {
+		d := all[i]
+		fair := budget * d.weight / weights
+		if duty[i] = 1; d.load > fair {
+			duty[i] = fair / d.load
 		}
-		budget -= loads[i] * duty[i]
+		budget -= d.load * duty[i]
+		weights -= d.weight
 	}
 	return duty
 }
@@ -227,7 +227,7 @@ const leastLook = 10 * time.Millisecond
 // plan ends a look and gives every probe its share of the time.
 func (s *Set) plan(l *looking) {
 	var on []*member
-	var loads []float64
+	var demands []demand
 	budget, runs := s.cfg.Budget*headroom, uint64(0)
 	for _, m := range s.members {
 		m.mu.Lock()
@@ -253,9 +253,9 @@ func (s *Set) plan(l *looking) {
 		if now.Before(m.whole) { // what is measured by it has to be seen: the others make room
 			budget, load = max(budget-load, budget/10), 0
 		}
-		loads = append(loads, load)
+		demands = append(demands, demand{load, weight(m.spec.Name)})
 	}
-	for i, duty := range share(loads, budget) {
+	for i, duty := range share(demands, budget) {
 		m := on[i]
 		switch {
 		case now.Before(m.whole), duty >= whole && !m.cost.blind:

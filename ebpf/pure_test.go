@@ -49,31 +49,38 @@ func TestAll(t *testing.T) {
 func TestShare(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		loads := rapid.SliceOfN(rapid.Float64Range(0, 0.5), 0, 12).Draw(t, "loads")
+		one := rapid.Custom(func(t *rapid.T) demand {
+			return demand{rapid.Float64Range(0, 0.5).Draw(t, "load"), rapid.Float64Range(1, 5).Draw(t, "weight")}
+		})
+		all := rapid.SliceOfN(one, 0, 12).Draw(t, "demands")
 		budget := rapid.Float64Range(0.001, 0.1).Draw(t, "budget")
-		duty := share(loads, budget)
-		sum, all := 0.0, 0.0
+		duty := share(all, budget)
+		sum, whole := 0.0, 0.0
 		for i, d := range duty {
 			if d <= 0 || d > 1 {
 				t.Fatalf("duty %v", d)
 			}
-			sum += d * loads[i]
-			all += loads[i]
+			sum += d * all[i].load
+			whole += all[i].load
 			for j := range duty {
-				if loads[i] < loads[j] && d < duty[j] {
-					t.Fatalf("load %v has duty %v, load %v has %v", loads[i], d, loads[j], duty[j])
+				if all[i].load/all[i].weight < all[j].load/all[j].weight && d < duty[j]-1e-9 {
+					t.Fatalf("%+v has duty %v, %+v has %v", all[i], d, all[j], duty[j])
 				}
 			}
 		}
 		if sum > budget*(1+1e-9) {
 			t.Fatalf("%v of a budget of %v", sum, budget)
 		}
-		if all <= budget && sum < all*(1-1e-9) {
-			t.Fatalf("everything fits, yet %v of %v is used", sum, all)
+		if whole <= budget && sum < whole*(1-1e-9) {
+			t.Fatalf("everything fits, yet %v of %v is used", sum, whole)
 		}
 	})
-	if got := share([]float64{0.2, 0.002, 0.001}, 0.01); got[1] != 1 || got[2] != 1 || math.Abs(got[0]-0.035) > 1e-9 {
+	got := share([]demand{{0.2, 1}, {0.002, 1}, {0.001, 1}}, 0.01)
+	if got[1] != 1 || got[2] != 1 || math.Abs(got[0]-0.035) > 1e-9 {
 		t.Errorf("the dearest is cut, the others are not: %v", got)
+	}
+	if got = share([]demand{{0.02, 1}, {0.008, 4}}, 0.01); math.Abs(got[0]-0.1) > 1e-9 || got[1] != 1 {
+		t.Errorf("what matters more has more: %v", got)
 	}
 }
 
