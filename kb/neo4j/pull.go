@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"semantos/internal/tune"
+	"semantos/kb/sqlite"
 	"semantos/kb/validate"
 )
 
@@ -40,54 +41,64 @@ func (s *Store) pull(ctx context.Context, l *link) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if n, err := s.spool.Waiting(ctx); err != nil || n > 0 {
-		return err
-	}
-	now, err := s.clock(ctx, l)
-	if err != nil {
-		return err
-	}
-	known, err := s.spool.Remote(ctx)
-	if err != nil {
-		return err
-	}
-	for _, k := range kinds() {
-		more, err := s.pullKind(ctx, l, k, known.Cursors[k.name], now.Clock)
-		if err != nil {
-			return fmt.Errorf("copy %s: %w", k.name, err)
-		}
-		if !more {
-			return nil
+	// Own writes and other processes may come in between; a few more tries make that unlikely to matter.
+	for range 3 {
+		if whole, err := s.pullAll(ctx, l); whole || err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// pullKind copies page by page; false says that an own write came in between.
-func (s *Store) pullKind(ctx context.Context, l *link, k kind, after, until int64) (bool, error) {
-	for after < until {
+// pullAll says false when something came in between.
+func (s *Store) pullAll(ctx context.Context, l *link) (bool, error) {
+	if n, err := s.spool.Waiting(ctx); err != nil || n > 0 {
+		return true, err
+	}
+	known, err := s.spool.Remote(ctx)
+	if err != nil {
+		return false, err
+	}
+	now, err := s.clock(ctx, l)
+	if err != nil {
+		return false, err
+	}
+	for _, k := range kinds() {
+		whole, err := s.pullKind(ctx, l, k, known, now.Clock)
+		if err != nil {
+			return false, fmt.Errorf("copy %s: %w", k.name, err)
+		}
+		if !whole {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// pullKind copies page by page up to a number of the clock.
+func (s *Store) pullKind(ctx context.Context, l *link, k kind, known sqlite.Remote, until int64) (bool, error) {
+	for after := known.Cursors[k.name]; after < until; {
 		rows, err := read(ctx, l, s.limits.deliver, func(t tx) ([]row, error) {
 			return t.run(k.read, map[string]any{"after": after, "until": until, "limit": int64(pullLimit)})
 		})
 		if err != nil {
 			return false, err
 		}
-		var b validate.Batch
-		cursor := until
+		p := sqlite.Page{Kind: k.name, After: after, Upto: until, Seq: known.Seq}
 		for i := range rows {
 			rev := rows[i].whole("rev")
-			k.add(&rows[i], &b)
+			k.add(&rows[i], &p.Batch)
 			if rows[i].err != nil {
 				return false, fmt.Errorf("change %d: %w", rev, rows[i].err)
 			}
 			if len(rows) == pullLimit {
-				cursor = rev
+				p.Upto = rev
 			}
 		}
-		if stored, err := s.spool.Pulled(ctx, b, k.name, cursor); err != nil || !stored {
+		if stored, err := s.spool.Pulled(ctx, p); err != nil || !stored {
 			return false, err
 		}
-		after = cursor
+		after = p.Upto
 	}
 	return true, nil
 }

@@ -215,24 +215,34 @@ func (s *Spool) Requeue(ctx context.Context) error {
 	return s.transact(ctx, "queue everything", (*writer).requeueAll)
 }
 
-// Pulled stores what others changed in the remote store and how far that was read. It does nothing and
-// says false while own writes wait, because what was read may be older than them.
-func (s *Spool) Pulled(ctx context.Context, b validate.Batch, kind string, cursor int64) (stored bool, err error) {
-	if err := b.Check(); err != nil {
+// Page is what others changed in the remote store, in one kind of thing, after one number of its clock
+// up to another. Seq is the newest own write it had confirmed, by [Spool.Remote], before the page was read.
+type Page struct {
+	Kind        string
+	After, Upto int64
+	Seq         int64
+	Batch       validate.Batch
+}
+
+// Pulled stores a page. It does nothing and says false when the page may be older than the copy: an own
+// write waits or was delivered meanwhile, or another process has pulled further.
+func (s *Spool) Pulled(ctx context.Context, p Page) (stored bool, err error) {
+	if err := p.Batch.Check(); err != nil {
 		return false, fmt.Errorf("%w: %w", tune.ErrCorrupt, err)
 	}
 	err = s.transact(ctx, "copy remote store", func(w *writer) error {
-		waiting, err := w.exists(`SELECT EXISTS (SELECT 1 FROM outbox)`)
-		if err != nil || waiting {
+		fits, err := w.exists(`SELECT NOT EXISTS (SELECT 1 FROM outbox) AND EXISTS (SELECT 1 FROM remote
+			WHERE seq = ? AND coalesce(json_extract(cursors, '$.' || ?), 0) = ?)`, p.Seq, p.Kind, p.After)
+		if err != nil || !fits {
 			return err
 		}
-		if err := b.CheckEnds(w); err != nil {
+		if err := p.Batch.CheckEnds(w); err != nil {
 			return fmt.Errorf("%w: %w", tune.ErrCorrupt, err)
 		}
-		if err := w.put(b); err != nil {
+		if err := w.put(p.Batch); err != nil {
 			return err
 		}
-		_, err = w.exec(`UPDATE remote SET cursors = json_set(cursors, '$.' || ?, ?)`, kind, cursor)
+		_, err = w.exec(`UPDATE remote SET cursors = json_set(cursors, '$.' || ?, ?)`, p.Kind, p.Upto)
 		stored = err == nil
 		return err
 	})

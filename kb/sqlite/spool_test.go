@@ -129,14 +129,14 @@ func TestMeetings(t *testing.T) {
 	if err := s.Delivered(t.Context(), last, 0, 1); err != nil {
 		t.Fatal(err)
 	}
-	if stored, err := s.Pulled(t.Context(), validate.Batch{}, "nodes", 101); err != nil || stored {
+	if stored, err := s.Pulled(t.Context(), Page{Kind: "nodes", Upto: 101, Seq: last}); err != nil || stored {
 		t.Errorf("while writes wait: %v, %v", stored, err)
 	}
 	_, last = queued(t, s)
 	if err := s.Delivered(t.Context(), last, 0, 1); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Pulled(t.Context(), validate.Batch{}, "nodes", 101); err != nil {
+	if _, err := s.Pulled(t.Context(), Page{Kind: "nodes", Upto: 101, Seq: last}); err != nil {
 		t.Fatal(err)
 	}
 	meet(t, s, "two", last, true)  // its clock of 100 is before what it had shown
@@ -208,9 +208,16 @@ func content(t *testing.T, s *Spool) (b validate.Batch) {
 func TestPulled(t *testing.T) {
 	t.Parallel()
 	s := openSpool(t, t.TempDir())
+	pull := func(b validate.Batch, kind string, after, upto int64) (bool, error) {
+		r, err := s.Remote(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Pulled(t.Context(), Page{Kind: kind, After: after, Upto: upto, Seq: r.Seq, Batch: b})
+	}
 	apply(t, s, kbtest.Batch(1))
 	theirs := validate.Batch{Nodes: []tune.Node{{ID: "a1", Kind: tune.NodeFact, Summary: "theirs"}}}
-	if stored, err := s.Pulled(t.Context(), theirs, "nodes", 7); stored || err != nil {
+	if stored, err := pull(theirs, "nodes", 0, 7); stored || err != nil {
 		t.Errorf("while own writes wait: %v, %v", stored, err)
 	}
 	_, last := queued(t, s)
@@ -218,7 +225,7 @@ func TestPulled(t *testing.T) {
 		t.Fatal(err)
 	}
 	version, _ := s.GraphVersion(t.Context())
-	if stored, err := s.Pulled(t.Context(), theirs, "nodes", 7); !stored || err != nil {
+	if stored, err := pull(theirs, "nodes", 0, 7); !stored || err != nil {
 		t.Errorf("got %v, %v", stored, err)
 	}
 	if n, err := s.Node(t.Context(), "a1"); err != nil || n.Summary != "theirs" {
@@ -232,6 +239,16 @@ func TestPulled(t *testing.T) {
 	}
 	if n, _ := s.Waiting(t.Context()); n != 0 {
 		t.Error("what was pulled is not to be sent back")
+	}
+	older := validate.Batch{Nodes: []tune.Node{{ID: "a1", Kind: tune.NodeFact, Summary: "older"}}}
+	if stored, err := pull(older, "nodes", 0, 5); stored || err != nil {
+		t.Errorf("a page that another process has passed: %v, %v", stored, err)
+	}
+	if stored, err := s.Pulled(t.Context(), Page{Kind: "nodes", After: 7, Upto: 9, Seq: last - 1, Batch: older}); stored || err != nil {
+		t.Errorf("a page read before an own write was delivered: %v, %v", stored, err)
+	}
+	if n, _ := s.Node(t.Context(), "a1"); n.Summary != "theirs" {
+		t.Errorf("an older page replaced a newer copy: %v", n)
 	}
 	apply(t, s, kbtest.Batch(2))
 	_, last = queued(t, s)
@@ -251,12 +268,12 @@ func TestPulled(t *testing.T) {
 		"a bad weight": {Edges: []tune.Edge{kbtest.Edge("a1", tune.Affects, "b1", 7)}},
 		"an open end":  {Edges: []tune.Edge{kbtest.Edge("a1", tune.Affects, "nowhere", 0.5)}},
 	} {
-		if _, err := s.Pulled(t.Context(), bad, "edges", 8); !errors.Is(err, tune.ErrCorrupt) {
+		if _, err := pull(bad, "edges", 0, 8); !errors.Is(err, tune.ErrCorrupt) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	// Two machines may each have added half of a circle while apart; the copy must not stop for that.
-	if stored, err := s.Pulled(t.Context(), validate.Batch{Edges: []tune.Edge{kbtest.Edge("b1", tune.DependsOn, "a1", 1)}}, "edges", 9); !stored || err != nil {
+	if stored, err := pull(validate.Batch{Edges: []tune.Edge{kbtest.Edge("b1", tune.DependsOn, "a1", 1)}}, "edges", 0, 9); !stored || err != nil {
 		t.Errorf("a circle: %v, %v", stored, err)
 	}
 }
