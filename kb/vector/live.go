@@ -105,9 +105,8 @@ func (x *Live) Search(q []float32, k int, keep func(id string) bool) ([]Match, e
 		return nil, nil
 	}
 	s.prepare(x.width, k)
-	wanted, share := r.filter(keep)
-	from := 0
-	if x.walker != nil && x.walk(s, k, wanted, share, keep != nil) {
+	wanted, from := r.filter(keep), 0
+	if x.walker != nil && x.walk(s, k, wanted, keep != nil) {
 		from = x.walker.size()
 	}
 	r.scan(s, from, r.n, wanted)
@@ -121,8 +120,8 @@ func (x *Live) Search(q []float32, k int, keep func(id string) bool) ([]Match, e
 
 // walk offers the walker's candidates. It reports false, with nothing offered, when a scan is
 // cheaper or when the walk met too few wanted rows to be trusted.
-func (x *Live) walk(s *scratch, k int, wanted func(slot uint32) bool, share float64, filtered bool) bool {
-	width := x.plan.widthFor(k, share, x.cost, x.walker.size())
+func (x *Live) walk(s *scratch, k int, wanted func(slot uint32) bool, filtered bool) bool {
+	width := x.plan.widthFor(k, x.rows.share(wanted, filtered), x.cost, x.walker.size())
 	if width == 0 {
 		return false
 	}
@@ -140,20 +139,27 @@ func (x *Live) walk(s *scratch, k int, wanted func(slot uint32) bool, share floa
 // filterSample is how many rows are asked to guess how selective a filter is.
 const filterSample = 256
 
-// filter gives the test of a slot (nil: every slot is wanted) and about which share it lets pass.
-func (r *rows) filter(keep func(id string) bool) (wanted func(slot uint32) bool, share float64) {
-	if keep == nil && r.live == r.n {
-		return nil, 1
+// filter gives the test of a slot; nil: every slot is wanted.
+func (r *rows) filter(keep func(id string) bool) func(slot uint32) bool {
+	switch {
+	case keep != nil:
+		return func(slot uint32) bool { return !r.dead[slot] && keep(r.ids[slot]) }
+	case r.live < r.n:
+		return func(slot uint32) bool { return !r.dead[slot] }
 	}
-	if keep == nil {
-		return func(slot uint32) bool { return !r.dead[slot] }, float64(r.live) / float64(r.n)
+	return nil
+}
+
+// share is about which part of the slots is wanted.
+func (r *rows) share(wanted func(slot uint32) bool, filtered bool) float64 {
+	if !filtered {
+		return float64(r.live) / float64(r.n)
 	}
-	wanted = func(slot uint32) bool { return !r.dead[slot] && keep(r.ids[slot]) }
 	sample, passed := min(filterSample, r.n), 0
 	for i := range sample {
 		if wanted(uint32(i * r.n / sample)) {
 			passed++
 		}
 	}
-	return wanted, float64(passed) / float64(sample)
+	return float64(passed) / float64(sample)
 }
