@@ -11,7 +11,7 @@ import (
 )
 
 // TestAnswersThatAreNoBolt lets a server shake hands properly and then answer everything with one
-// message. The driver panics on some of these; the store must not.
+// message. None may end the process, or keep anybody waiting.
 func TestAnswersThatAreNoBolt(t *testing.T) {
 	t.Parallel()
 	lim := quick()
