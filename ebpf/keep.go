@@ -17,9 +17,9 @@ import (
 // In some turns it looks: the kernel's run-time statistics are on for a moment, since they cost too.
 const (
 	// Attaching and detaching take some milliseconds of CPU: more turns would cost more than they tell.
-	turnTime = 2 * time.Second
-	lookTime = 150 * time.Millisecond
-	lookLate = 3 // turns after which it looks even when no paused probe has its turn
+	defaultTurn = 3 * time.Second
+	lookTime    = 150 * time.Millisecond
+	lookLate    = 3 // turns after which it looks even when no paused probe has its turn
 	// leastSlice still holds events that take some time; rarer than longestPeriod nothing counts.
 	leastSlice    = 50 * time.Millisecond
 	longestPeriod = 5 // turns
@@ -81,14 +81,14 @@ func share(all []demand, budget float64) []float64 {
 }
 
 // slot turns a duty into how long a probe counts, and every how many turns.
-func slot(duty float64) (slice time.Duration, period int) {
-	slice = time.Duration(duty * float64(turnTime))
+func slot(duty float64, turn time.Duration) (slice time.Duration, period int) {
+	slice = time.Duration(duty * float64(turn))
 	if slice >= leastSlice {
 		return slice, 1
 	}
 	period = longestPeriod
 	if duty > 0 {
-		period = min(longestPeriod, int(float64(leastSlice)/(duty*float64(turnTime))+0.999))
+		period = min(longestPeriod, int(float64(leastSlice)/(duty*float64(turn))+0.999))
 	}
 	return leastSlice, period
 }
@@ -106,7 +106,7 @@ func (s *Set) keep(ctx context.Context) {
 		}
 		s.turn(ctx, start, due, look)
 		// No two turns are of one length: work that comes every second is not always met.
-		wait(ctx, start.Add(turnTime+time.Duration(start.UnixNano()%200-100)*time.Millisecond))
+		wait(ctx, start.Add(s.cfg.Turn+time.Duration(start.UnixNano()%200-100)*time.Millisecond))
 	}
 }
 
@@ -122,7 +122,7 @@ func (s *Set) resume(turn int) (cut int, out []due) {
 		m.mu.Lock()
 		if m.p != nil && m.duty < 1 {
 			cut++
-			slice, period := slot(m.duty)
+			slice, period := slot(m.duty, s.cfg.Turn)
 			if (turn+i)%period == 0 {
 				s.tell(m, "resume", m.p.Resume())
 				out = append(out, due{m, slice})
@@ -270,8 +270,8 @@ func (s *Set) plan(l *looking) {
 // allot gives a probe its share from now on.
 func (s *Set) allot(m *member, duty float64) {
 	was := m.duty
-	if slice, _ := slot(duty); duty < 1 {
-		duty = min(1, max(duty, float64(leastSlice)/float64(longestPeriod*turnTime)))
+	if slice, _ := slot(duty, s.cfg.Turn); duty < 1 {
+		duty = min(1, max(duty, float64(leastSlice)/float64(longestPeriod*s.cfg.Turn)))
 		if was >= 1 && slice <= lookTime {
 			s.tell(m, "pause", m.p.Pause())
 		}

@@ -38,9 +38,12 @@ type Config struct {
 	Mode   string
 	Why    string  // the reason shown when the mode is off; "" names USE_EBPF
 	Budget float64 // share of all CPUs, 0 is 0.01
-	Log    *slog.Logger
-	Now    func() time.Time
-	Specs  []probe.Spec // nil is All
+	// Turn is how often a probe that counts part of the time has its slice, 0 is 3 s. Who looks only for
+	// seconds takes a shorter one, which costs more.
+	Turn  time.Duration
+	Log   *slog.Logger
+	Now   func() time.Time
+	Specs []probe.Spec // nil is All
 }
 
 // Set is the probes of one process: every sampler of it reads the same set. Its methods may be called
@@ -81,6 +84,9 @@ func Open(ctx context.Context, cfg Config) (*Set, error) {
 	}
 	if cfg.Budget <= 0 {
 		cfg.Budget = defaultBudget
+	}
+	if cfg.Turn <= 0 {
+		cfg.Turn = defaultTurn
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

@@ -59,8 +59,8 @@ func (s *Set) running(m *member, st *ProbeStatus) {
 		st.State, st.Reason = StateAsked, m.why
 	}
 	if m.duty < 1 {
-		slice, period := slot(m.duty)
-		st.Duty = slice.Seconds() / (float64(period) * turnTime.Seconds())
+		slice, period := slot(m.duty, s.cfg.Turn)
+		st.Duty = slice.Seconds() / (float64(period) * s.cfg.Turn.Seconds())
 		st.State, st.Reason = StatePaused, "cut to keep all probes within their share of the CPUs"
 	}
 	if m.cost.blind {

@@ -33,6 +33,9 @@ func (a *app) openProbes(ctx context.Context, r *rooms) error {
 		return nil
 	}
 	cfg := ebpf.Config{Mode: a.cfg.UseEBPF, Log: a.log, Now: a.now}
+	if a.log == nil { // only serve stays long
+		cfg.Turn = time.Second
+	}
 	if a.cfg.Root != "" { // config refuses "on" beside it
 		cfg.Mode, cfg.Why = ebpf.Off, "probes see the running kernel, not what lies below ROOT"
 	}
