@@ -1,9 +1,9 @@
 //go:build ignore
 
 // SPDX-License-Identifier: GPL-2.0
-/* How long requests of block devices take: inserted into the I/O scheduler, issued to the driver,
- * completed. A request that bypasses the scheduler is issued without having been inserted: it waited in
- * no queue. */
+/* How long requests of block devices take: made (the kernel stamps that itself, for /proc/diskstats),
+ * issued to the driver, completed. Where nobody keeps I/O statistics (queue/iostats is 0) a request has
+ * no stamp, and is known from its issue on. */
 #include "kernel.h"
 #include "hist.h"
 #include "probe.h"
@@ -29,6 +29,7 @@ struct request {
 	struct request_queue *q;
 	unsigned int cmd_flags;
 	unsigned int __data_len;
+	u64 start_time_ns;
 };
 
 struct request___old { /* before 5.17 */
@@ -42,10 +43,9 @@ enum kind { KIND_READ, KIND_WRITE, KIND_FLUSH, KIND_DISCARD };
 /* flight is what is known of one request on its way. */
 struct flight {
 	u64 rq; /* its address; 0 is free */
-	u64 inserted; /* or given back by the driver for the first time; 0: neither was seen */
 	u64 issued; /* last; 0 while it is not with the driver */
 	u32 epoch;
-	u32 requeued; /* the driver gave it back: it is inserted or issued again */
+	u32 pad;
 };
 
 /* Flights lie in a table of sets, by their request's address: much cheaper than a hash map, of constant
@@ -145,7 +145,7 @@ static __always_inline struct flight *take_off(struct request *rq)
 		}
 		if (!w->rq || w->epoch != epoch)
 			f = w;
-		else if (w->inserted + w->issued < oldest->inserted + oldest->issued)
+		else if (w->issued < oldest->issued)
 			oldest = w;
 	}
 	if (!f) {
@@ -153,9 +153,7 @@ static __always_inline struct flight *take_off(struct request *rq)
 		f = oldest;
 	}
 	f->rq = (u64)rq;
-	f->inserted = 0;
 	f->issued = 0;
-	f->requeued = 0;
 	return f;
 }
 
@@ -201,25 +199,6 @@ static __always_inline struct disk_hist *disk_hist_of(struct gendisk *disk, u32 
 	return bpf_map_lookup_elem(&disks, &key);
 }
 
-SEC("tp_btf/block_rq_insert")
-int BPF_PROG(insert, struct request *rq)
-{
-	struct flight *f;
-
-	if (kind_of(rq) < 0)
-		return 0;
-	f = take_off(rq);
-	if (!f)
-		return 0;
-	if (f->requeued && f->epoch == epoch)
-		return 0; /* the submitter has waited since the first time */
-	f->inserted = bpf_ktime_get_ns();
-	f->issued = 0;
-	f->requeued = 0;
-	f->epoch = epoch;
-	return 0;
-}
-
 SEC("tp_btf/block_rq_issue")
 int BPF_PROG(issue, struct request *rq)
 {
@@ -230,10 +209,7 @@ int BPF_PROG(issue, struct request *rq)
 	f = take_off(rq);
 	if (!f)
 		return 0;
-	if (f->issued || f->epoch != epoch)
-		f->inserted = 0; /* left over from an earlier request at this address */
 	f->issued = bpf_ktime_get_ns();
-	f->requeued = 0;
 	f->epoch = epoch;
 	return 0;
 }
@@ -243,12 +219,8 @@ int BPF_PROG(requeue, struct request *rq)
 {
 	struct flight *f = flight_of(rq);
 
-	if (!f || !f->issued || f->epoch != epoch)
-		return 0;
-	if (!f->inserted)
-		f->inserted = f->issued; /* it waits from here on */
-	f->issued = 0;
-	f->requeued = 1;
+	if (f)
+		f->issued = 0; /* it waits again */
 	return 0;
 }
 
@@ -270,7 +242,7 @@ int BPF_PROG(complete, struct request *rq, int error, unsigned int bytes)
 	struct disk_hist *d;
 	struct gendisk *disk;
 	struct hist *all;
-	u64 now, inserted, issued;
+	u64 now, start, issued;
 	u32 zero = 0;
 	int kind;
 
@@ -279,7 +251,6 @@ int BPF_PROG(complete, struct request *rq, int error, unsigned int bytes)
 	f = flight_of(rq);
 	if (!f)
 		return 0;
-	inserted = f->inserted;
 	issued = f->issued;
 	f->rq = 0;
 	if (!issued || f->epoch != epoch)
@@ -289,12 +260,14 @@ int BPF_PROG(complete, struct request *rq, int error, unsigned int bytes)
 	if (kind < 0 || !disk)
 		return 0;
 	now = bpf_ktime_get_ns();
+	start = rq->start_time_ns;
+	if (!start || start > issued)
+		start = issued;
 	d = disk_hist_of(disk, kind);
 	if (d) {
 		d->last = now;
-		hist_add(&d->latency, now - (inserted ? inserted : issued));
-		if (inserted)
-			hist_add(&d->queue, issued - inserted);
+		hist_add(&d->latency, now - start);
+		hist_add(&d->queue, issued - start);
 		hist_add(&d->device, now - issued);
 	} else {
 		lose();
@@ -303,6 +276,6 @@ int BPF_PROG(complete, struct request *rq, int error, unsigned int bytes)
 		return 0;
 	all = bpf_map_lookup_elem(&host, &zero);
 	if (all)
-		hist_add_local(all, now - (inserted ? inserted : issued));
+		hist_add_local(all, now - start);
 	return 0;
 }

@@ -36,9 +36,9 @@ func New() probe.Spec {
 func kinds() []string { return []string{"read", "write", "flush", "discard"} }
 
 func signals() []tune.Signal {
-	const source = "tracepoints block_rq_insert, block_rq_issue, block_rq_complete"
+	const source = "tracepoints block_rq_issue, block_rq_complete, and the request's own time stamp"
 	out := []tune.Signal{probe.HistSignal(hostSignal, "", "us",
-		"time from inserting or issuing a request to its completion, all devices, flushes left out", source)}
+		"time from making a request to its completion, all devices, flushes left out", source)}
 	for _, k := range kinds() {
 		name := "block." + k
 		out = append(out,

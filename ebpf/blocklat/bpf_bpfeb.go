@@ -22,7 +22,6 @@ const (
 	bpfMapZeroDisk  = "zero_disk"
 	bpfMapZeroHist  = "zero_hist"
 	bpfProgComplete = "complete"
-	bpfProgInsert   = "insert"
 	bpfProgIssue    = "issue"
 	bpfProgMerge    = "merge"
 	bpfProgRequeue  = "requeue"
@@ -75,7 +74,6 @@ type bpfSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
 	Complete *ebpf.ProgramSpec `ebpf:"complete"`
-	Insert   *ebpf.ProgramSpec `ebpf:"insert"`
 	Issue    *ebpf.ProgramSpec `ebpf:"issue"`
 	Merge    *ebpf.ProgramSpec `ebpf:"merge"`
 	Requeue  *ebpf.ProgramSpec `ebpf:"requeue"`
@@ -154,7 +152,6 @@ type bpfVariables struct {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
 	Complete *ebpf.Program `ebpf:"complete"`
-	Insert   *ebpf.Program `ebpf:"insert"`
 	Issue    *ebpf.Program `ebpf:"issue"`
 	Merge    *ebpf.Program `ebpf:"merge"`
 	Requeue  *ebpf.Program `ebpf:"requeue"`
@@ -163,7 +160,6 @@ type bpfPrograms struct {
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
 		p.Complete,
-		p.Insert,
 		p.Issue,
 		p.Merge,
 		p.Requeue,

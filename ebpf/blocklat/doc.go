@@ -1,15 +1,16 @@
 // Package blocklat measures how long requests of block devices take, by device and kind: waiting to be
 // issued, in the device, and both together.
 //
-// It owns the pairing of block_rq_insert, block_rq_issue and block_rq_complete. It must never count a
+// It owns the pairing of block_rq_issue and block_rq_complete. It must never count a
 // request twice, nor one it saw only in part. Read blocklat.bpf.c first.
 //
 // What the numbers mean:
-//   - latency is what the submitter waits for from the moment the request is in the I/O scheduler (or,
-//     without one, with the driver) until it is complete; before that lie the file system, the plug and
-//     the wait for a free request, which no submitter's clock leaves out.
-//   - queue is insert to issue, and there only for requests that were inserted; device is the last issue
-//     to complete. A request the driver gave back (its ring is full) waits in the queue again.
+//   - latency is what /proc/diskstats times: from the moment the kernel makes a request, so plug and
+//     scheduler included, until it is complete; before that lie the file system and the wait for a free
+//     request, which no submitter's clock leaves out. With queue/iostats 0 there is no such stamp, and
+//     latency begins with the issue.
+//   - queue is from there to the last issue, device from the last issue to complete. A request the driver
+//     gave back (its ring is full) waits in the queue again.
 //   - kinds follow /proc/diskstats: write-zeroes and zone appends are writes, erasing is a write, trimming
 //     is a discard; the driver's own and user space's commands (SG_IO) count nowhere. An empty flush of a
 //     file system is a write in /proc/diskstats and a flush here, which is what the device does.

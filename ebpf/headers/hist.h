@@ -50,10 +50,18 @@ static __always_inline u32 hist_bucket(u64 v)
 	return b < HIST_BUCKETS ? b : HIST_BUCKETS - 1;
 }
 
+/* bounded hides from the compiler where a bucket comes from. Knowing it, clang drops the check that
+ * follows as always true, and the verifier, which does not know it, refuses the program. */
+static __always_inline u32 bounded(u32 b)
+{
+	asm volatile("" : "+r"(b));
+	return b;
+}
+
 /* hist_add counts into a histogram that several CPUs share. */
 static __always_inline void hist_add(struct hist *h, u64 v)
 {
-	u32 b = hist_bucket(v);
+	u32 b = bounded(hist_bucket(v));
 
 	if (b >= HIST_BUCKETS) /* what the verifier cannot follow through the arithmetic */
 		return;
@@ -64,7 +72,7 @@ static __always_inline void hist_add(struct hist *h, u64 v)
 /* hist_add_local counts into a histogram of this CPU alone (a per-CPU map). */
 static __always_inline void hist_add_local(struct hist *h, u64 v)
 {
-	u32 b = hist_bucket(v);
+	u32 b = bounded(hist_bucket(v));
 
 	if (b >= HIST_BUCKETS)
 		return;
