@@ -253,6 +253,24 @@ func TestModesOfProbes(t *testing.T) {
 	}
 }
 
+// TestRulesNameSeriesOfHistograms: a rule may use each of them with its unit, and not the bare name, under
+// which nothing is delivered.
+func TestRulesNameSeriesOfHistograms(t *testing.T) {
+	t.Parallel()
+	table := signalTable()
+	for name, unit := range map[string]string{"sched.runq_latency_us.p95": "us", "sched.runq_latency_us.mean": "us", "sched.runq_latency_us.rate": "/s"} {
+		if s, ok := table("", name); !ok || s.Unit != unit {
+			t.Errorf("%s: %v, unit %q", name, ok, s.Unit)
+		}
+	}
+	if _, ok := table("", "sched.runq_latency_us"); ok {
+		t.Error("the bare name of a histogram is taken for a signal")
+	}
+	if _, ok := table(tune.EntityServer, "request.latency_ms.p95"); !ok {
+		t.Error("a server's latency is no signal")
+	}
+}
+
 // TestRulesOfThisBuildAskForRealProbes: what the shipped rules need is derived from both as they are.
 func TestRulesOfThisBuildAskForRealProbes(t *testing.T) {
 	t.Parallel()
