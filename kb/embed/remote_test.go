@@ -23,11 +23,9 @@ const secret = "sk-very-secret-0123456789"
 // service is a fake of both protocols: answer gives status, body and headers of the n-th request (from 1).
 type service struct {
 	*httptest.Server
-	mu       sync.Mutex
-	requests int
-	texts    []int
-	bodies   []string
-	answer   func(w http.ResponseWriter, n int, texts []string) // nil: never answers
+	mu     sync.Mutex
+	met    seen
+	answer func(w http.ResponseWriter, n int, texts []string) // nil: never answers
 }
 
 func serve(t *testing.T, answer func(w http.ResponseWriter, n int, texts []string)) *service {
@@ -52,9 +50,9 @@ func serve(t *testing.T, answer func(w http.ResponseWriter, n int, texts []strin
 			}
 		}
 		s.mu.Lock()
-		s.requests++
-		n := s.requests
-		s.texts, s.bodies = append(s.texts, len(texts)), append(s.bodies, string(body))
+		s.met.requests++
+		n := s.met.requests
+		s.met.texts, s.met.bodies = append(s.met.texts, len(texts)), append(s.met.bodies, string(body))
 		s.mu.Unlock()
 		if s.answer == nil {
 			<-stop
@@ -64,6 +62,19 @@ func serve(t *testing.T, answer func(w http.ResponseWriter, n int, texts []strin
 	}))
 	t.Cleanup(func() { close(stop); s.CloseClientConnections(); s.Close() })
 	return s
+}
+
+// seen is what a service was asked: requests, texts of each, bodies.
+type seen struct {
+	requests int
+	texts    []int
+	bodies   []string
+}
+
+func (s *service) seen() seen {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.met
 }
 
 // both runs a test on Ollama and OpenAI. waits gathers what the client would have slept.
@@ -141,8 +152,8 @@ func TestRemoteEmbedsInOrderAndBatches(t *testing.T) {
 		if strings.HasPrefix(r.Name(), "ollama") {
 			want = []int{1, 1, 1, 1, 1, 1, 1} // the library sends one text a request
 		}
-		if !slices.Equal(s.texts, want) {
-			t.Errorf("texts a request: %v, want %v", s.texts, want)
+		if !slices.Equal(s.seen().texts, want) {
+			t.Errorf("texts a request: %v, want %v", s.seen().texts, want)
 		}
 	})
 }
@@ -188,11 +199,11 @@ func TestRemoteRetries(t *testing.T) {
 				if c.status == 307 || c.status == 204 { // lost answers are asked for again, redirects too
 					c.requests, c.waits = 3, []time.Duration{firstWait, 2 * firstWait}
 				}
-				if !errors.Is(err, c.want) || s.requests != c.requests || !slices.Equal(*waits, c.waits) {
-					t.Errorf("%v after %d requests, waits %v; want %v after %d, %v", err, s.requests, *waits, c.want, c.requests, c.waits)
+				if !errors.Is(err, c.want) || s.seen().requests != c.requests || !slices.Equal(*waits, c.waits) {
+					t.Errorf("%v after %d requests, waits %v; want %v after %d, %v", err, s.seen().requests, *waits, c.want, c.requests, c.waits)
 				}
-				for _, b := range s.bodies {
-					if b != s.bodies[0] {
+				for _, b := range s.seen().bodies {
+					if b != s.seen().bodies[0] {
 						t.Errorf("asked again with another body: %s", b)
 					}
 				}
@@ -279,8 +290,8 @@ func TestRemoteTruncatedAndEndless(t *testing.T) {
 			both(t, func(bool) func(http.ResponseWriter, int, []string) {
 				return func(w http.ResponseWriter, _ int, _ []string) { write(w) }
 			}, Config{Retries: 1}, func(t *testing.T, r *Remote, s *service, _ *[]time.Duration) {
-				if _, err := r.Embed(context.Background(), []string{"a text"}); !errors.Is(err, tune.ErrNoData) || s.requests != 2 {
-					t.Errorf("%v after %d requests", err, s.requests)
+				if _, err := r.Embed(context.Background(), []string{"a text"}); !errors.Is(err, tune.ErrNoData) || s.seen().requests != 2 {
+					t.Errorf("%v after %d requests", err, s.seen().requests)
 				}
 			})
 		})
@@ -304,8 +315,8 @@ func TestRemoteHangs(t *testing.T) {
 		}
 	})
 	both(t, hang, Config{Timeout: 100 * time.Millisecond}, func(t *testing.T, r *Remote, s *service, _ *[]time.Duration) {
-		if _, err := r.Embed(context.Background(), []string{"a text"}); !errors.Is(err, tune.ErrNoData) || s.requests != 1 {
-			t.Errorf("client's limit: %v after %d requests", err, s.requests)
+		if _, err := r.Embed(context.Background(), []string{"a text"}); !errors.Is(err, tune.ErrNoData) || s.seen().requests != 1 {
+			t.Errorf("client's limit: %v after %d requests", err, s.seen().requests)
 		}
 	})
 }
@@ -323,13 +334,13 @@ func TestRemoteUnreachable(t *testing.T) {
 
 func TestRemoteTexts(t *testing.T) {
 	both(t, good, Config{}, func(t *testing.T, r *Remote, s *service, _ *[]time.Duration) {
-		if _, err := r.Embed(context.Background(), []string{"good", " \n"}); !errors.Is(err, tune.ErrUsage) || s.requests != 0 {
-			t.Errorf("an empty text: %v after %d requests", err, s.requests)
+		if _, err := r.Embed(context.Background(), []string{"good", " \n"}); !errors.Is(err, tune.ErrUsage) || s.seen().requests != 0 {
+			t.Errorf("an empty text: %v after %d requests", err, s.seen().requests)
 		}
 		if _, err := r.Embed(context.Background(), []string{strings.Repeat("é", maxRemoteText)}); err != nil {
 			t.Errorf("a long text: %v", err)
 		}
-		if n := len(s.bodies[0]); n > maxRemoteText*3 {
+		if n := len(s.seen().bodies[0]); n > maxRemoteText*3 {
 			t.Errorf("a long text is sent whole: %d bytes", n)
 		}
 	})
