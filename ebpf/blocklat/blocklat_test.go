@@ -134,7 +134,7 @@ func counts(t *testing.T, rw string, h probe.Hist, lost uint64, before, after st
 	switch {
 	case n > ios+1 || ios-n-float64(lost) > allowed || ios-n > allowed+.05*ios:
 		return fmt.Sprintf("%.0f requests and %d lost, diskstats has %.0f", n, lost, ios)
-	case math.Abs(h.Mean()-mean) > max(.03*mean, 5e3):
+	case math.Abs(h.Mean()-mean) > max(.1*mean, 20e3):
 		return fmt.Sprintf("mean %.1f us, diskstats says %.1f us", h.Mean()/1e3, mean/1e3)
 	}
 	return ""
