@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 
 	"semantos/internal/tune"
-	"semantos/kb/sqlite"
+	"semantos/kb/graph"
+	"semantos/kb/knowledge"
+	"semantos/kb/recall"
 	"semantos/reasoner"
 	"semantos/safety"
 	"semantos/telemetry"
@@ -37,12 +40,14 @@ func signalTable() reasoner.SignalTable {
 type adviser struct {
 	rooms    *rooms
 	reasoner *reasoner.Reasoner
-	store    *sqlite.Store
+	store    store
 	gate     *safety.Gate
-	asks     *probes // serve's: what is seen may switch costly probes on; nil asks for none
+	asks     *probes              // serve's: what is seen may switch costly probes on; nil asks for none
+	know     *knowledge.Knowledge // serve's: past outcomes, other hosts' too; nil remembers none
+	graph    func(ctx context.Context) (*graph.Graph, error)
 }
 
-func newAdviser(r *rooms, store *sqlite.Store, gate *safety.Gate) (*adviser, error) {
+func newAdviser(r *rooms, store store, gate *safety.Gate) (*adviser, error) {
 	re, err := reasoner.New(r.rules, r.cat, reasoner.WithSignals(signalTable()))
 	if err != nil {
 		return nil, err
@@ -57,14 +62,9 @@ func (ad *adviser) advise(ctx context.Context, snap tune.Snapshot) (advice, []st
 	symptoms, unseen := ad.reasoner.Diagnose(snap, current)
 	ad.asks.ask(symptoms, unseen)
 	recs := ad.reasoner.Recommend(symptoms, snap, current, reasoner.Evidence{
-		Outcomes: func(symptom string, tunables []string) []tune.Rollout {
-			past, err := ad.store.Outcomes(ctx, symptom, tunables)
-			if err != nil {
-				return nil // the trace voter abstains
-			}
-			return past
-		},
+		Outcomes:   func(symptom string, tunables []string) []tune.Rollout { return ad.outcomes(ctx, symptom, tunables) },
 		Capability: ad.rooms.host.Probe,
+		Learned:    ad.learned(ctx),
 	})
 	for i := range recs {
 		ad.admit(ctx, &recs[i])
@@ -77,6 +77,60 @@ func (ad *adviser) advise(ctx context.Context, snap tune.Snapshot) (advice, []st
 		doc.Symptoms = []tune.Symptom{}
 	}
 	return doc, unseenNames(unseen)
+}
+
+// recalled is how many outcomes of other hosts are asked for per symptom.
+const recalled = 20
+
+// outcomes are the trials of this host's history, and what memory holds of hosts alike. What cannot be
+// read is missing: then the trace voter abstains.
+func (ad *adviser) outcomes(ctx context.Context, symptom string, tunables []string) []tune.Rollout {
+	past, err := ad.store.Outcomes(ctx, symptom, tunables)
+	if err != nil || ad.know == nil {
+		return past
+	}
+	hits, err := ad.know.Retrieve(ctx, recall.Query{Symptoms: []string{symptom}, Tunables: tunables, Facts: ad.rooms.facts}, recalled)
+	if err != nil {
+		return past
+	}
+	for _, h := range hits {
+		t := h.Trace
+		known := slices.ContainsFunc(past, func(r tune.Rollout) bool { return r.ID == t.ID })
+		if known || !slices.Contains(t.Symptoms, symptom) || !taught(t) {
+			continue
+		}
+		past = append(past, tune.Rollout{ID: t.ID, State: t.State, Reason: t.Reason, Effect: t.Effect, Started: t.Time, Ended: t.Time,
+			Recommendation: tune.Recommendation{Changes: t.Changes, Provenance: tune.Provenance{Symptom: symptom}}})
+	}
+	return past
+}
+
+// taught leaves out what says nothing about the change, as the store's own outcomes do.
+func taught(t tune.Trace) bool {
+	switch t.Reason {
+	case tune.ReasonInterrupted, tune.ReasonFault, tune.ReasonYielded:
+		return false
+	}
+	return t.State == tune.Committed || t.State == tune.RolledBack
+}
+
+// learned tells the reasoner what outcomes made of a relief: its weight now over the seed's. Without a
+// graph the rules' own weights stand.
+func (ad *adviser) learned(ctx context.Context) func(symptom, tunable string) (float64, bool) {
+	if ad.graph == nil {
+		return nil
+	}
+	g, err := ad.graph(ctx)
+	if err != nil {
+		return nil
+	}
+	return func(symptom, tunable string) (float64, bool) {
+		e, ok := g.Edge(symptom, tune.Relieves, tunable)
+		if !ok || e.Seed <= 0 {
+			return 0, false
+		}
+		return e.Weight / e.Seed, true
+	}
 }
 
 // admit asks, in the order an apply would, what stands in the way.

@@ -98,7 +98,11 @@ func (a *app) apply(ctx context.Context, args []string, f applyFlags) error {
 	if c := a.serving(ctx); c != nil {
 		return a.applyThrough(ctx, c, rec, f, meter)
 	}
-	t, err := a.newTrials(ctx, r, store)
+	know, err := a.openKnowledge(ctx, r, store, false)
+	if err != nil {
+		return err
+	}
+	t, err := a.newTrials(ctx, r, store, know)
 	if err != nil {
 		return err
 	}

@@ -179,6 +179,12 @@ func (a *app) storageFindings(ctx context.Context) []finding {
 			add("store", "bad", err.Error(), tune.Hint(err))
 		} else {
 			add("store", "ok", fmt.Sprintf("%s, %d rollouts", filepath.Clean(a.cfg.DataDir), len(rollouts)), "")
+			if reason := awayReason(store); reason != "" {
+				add("neo4j", "limited", reason+"; the last known graph answers, and what is written waits in order",
+					"start the server, or correct NEO4J_URI, NEO4J_USER and NEO4J_PASS")
+			} else if a.cfg.Neo4jURI != "" {
+				add("neo4j", "ok", "connected", "")
+			}
 		}
 	}
 	managed, err := a.inspect()

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -15,7 +16,8 @@ func (a *app) kbCommand() *cobra.Command {
 			return usage("run", "kb", "semantos kb search TEXT, or semantos kb --help for the others", "name what to look up")
 		},
 	}
-	cmd.AddCommand(a.kbSearchCommand(), a.kbShowCommand(), a.kbNeighborhoodCommand(), a.kbPathCommand())
+	cmd.AddCommand(a.kbSearchCommand(), a.kbShowCommand(), a.kbNeighborhoodCommand(), a.kbPathCommand(),
+		a.kbInduceCommand(), a.kbStatsCommand(), a.kbExportCommand(), a.kbImportCommand())
 	return cmd
 }
 
@@ -58,10 +60,19 @@ func (a *app) kbSearchCommand() *cobra.Command {
 
 func (a *app) kbShowCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "show NAME",
-		Short: "show one tunable or one symptom with its rule",
-		Args:  oneArg,
+		Use:     "show NAME | FROM TYPE TO",
+		Short:   "show one tunable, one symptom with its rule, or one edge with its history",
+		Example: "  semantos kb show vm.swappiness\n  semantos kb show accept_queue_overflow relieves net.core.somaxconn",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 && len(args) != 3 {
+				return usage("read", strings.Join(args, " "), "give one name, or the three words of an edge: FROM TYPE TO", "%d words", len(args))
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 3 {
+				return a.showEdge(cmd, args[0], args[1], args[2])
+			}
 			r, err := a.openRooms()
 			if err != nil {
 				return err

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -9,27 +8,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"semantos/internal/tune"
-	"semantos/kb"
 	"semantos/kb/graph"
-	"semantos/telemetry"
 )
-
-// graph reads the knowledge graph as of now: what catalogue and rules seed, and every signal telemetry
-// delivers as a node, so that a name a person read elsewhere is known.
-func (a *app) graph(r *rooms) (*graph.Graph, error) {
-	nodes, edges := kb.Seed(r.cat, r.rules)
-	known := make(map[string]bool, len(nodes))
-	for _, n := range nodes {
-		known[n.ID] = true
-	}
-	for _, s := range telemetry.Signals() {
-		if !known[s.Name] {
-			known[s.Name] = true
-			nodes = append(nodes, tune.Node{ID: s.Name, Kind: tune.NodeSignal, Summary: s.Help, Source: s.Source})
-		}
-	}
-	return graph.New(nodes, edges, a.now())
-}
 
 // nodeName gives the graph's name of what a person calls a tunable.
 func (r *rooms) nodeName(name string) string {
@@ -170,15 +150,6 @@ func (a *app) kbPathCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) openGraph(_ context.Context) (*rooms, *graph.Graph, error) {
-	r, err := a.openRooms()
-	if err != nil {
-		return nil, nil, err
-	}
-	g, err := a.graph(r)
-	return r, g, err
-}
-
 func (a *app) showReached(near []graph.Reached) {
 	if len(near) == 0 {
 		fmt.Fprintln(a.stdout, "No edge of these types ends here.")
@@ -212,7 +183,7 @@ func signed(e tune.Edge) string {
 func evidenceOf(e tune.Edge) string {
 	switch {
 	case e.Evidence > 0:
-		return fmt.Sprintf("%.1f outcomes, last %s", e.Evidence, e.Updated.Format(time.DateOnly))
+		return fmt.Sprintf("%.1f observations, last %s", e.Evidence, e.Updated.Format(time.DateOnly))
 	case e.Documented:
 		return "documented"
 	}

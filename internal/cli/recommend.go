@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"semantos/internal/tune"
+	"semantos/kb/graph"
 )
 
 // advice is what recommend --json prints, exactly these three.
@@ -74,6 +75,7 @@ func (a *app) recommend(ctx context.Context, window time.Duration) error {
 	if err != nil {
 		return err
 	}
+	adviser.graph = func(ctx context.Context) (*graph.Graph, error) { return a.joinedGraph(ctx, r, store) }
 	if err := a.sample(ctx, watch, window); err != nil {
 		return err
 	}

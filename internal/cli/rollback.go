@@ -15,7 +15,6 @@ import (
 
 	"semantos/console"
 	"semantos/internal/tune"
-	"semantos/kb/sqlite"
 	"semantos/safety"
 )
 
@@ -185,7 +184,7 @@ func nothingBack() console.RollbackResult {
 // putBack asks the guard to roll back and records it in history, where there is one.
 type putBack struct {
 	guard *safety.Client
-	store *sqlite.Store // may be nil
+	store store // may be nil
 	actor string
 	// elsewhere has the data folder of what only a command with that folder rolls back.
 	elsewhere map[string]string

@@ -2,15 +2,12 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"semantos/internal/host"
 	"semantos/internal/tune"
 	"semantos/kb"
-	"semantos/kb/sqlite"
 	"semantos/telemetry"
 )
 
@@ -65,27 +62,6 @@ func (r *rooms) current(name, target string) (tune.Value, error) {
 func (r *rooms) lookup(name string) (*tune.Tunable, error) {
 	t, _, err := r.cat.Lookup(name)
 	return t, err
-}
-
-// openStore opens history in DATA_DIR, creating the directory.
-func (a *app) openStore(ctx context.Context) (*sqlite.Store, error) {
-	if err := a.cfg.PrepareDataDir(); err != nil {
-		return nil, err
-	}
-	s, err := sqlite.Open(ctx, a.cfg.DataDir)
-	if err != nil {
-		return nil, err
-	}
-	a.onClose(s.Close)
-	return s, nil
-}
-
-// openHistory opens the store for reading: no store yet is no history, not an error.
-func (a *app) openHistory(ctx context.Context) (*sqlite.Store, error) {
-	if _, err := os.Stat(a.cfg.DataDir); errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	return a.openStore(ctx)
 }
 
 // newSampler makes telemetry over this host with the window given. The first one loads the probes.

@@ -109,7 +109,10 @@ func (a *app) openLive(ctx context.Context, s *server, log *slog.Logger) (*live,
 		return nil, err
 	}
 	l := &live{rooms: r}
-	l.trials, err = a.newTrials(ctx, r, store)
+	if l.know, err = a.openKnowledge(ctx, r, store, true); err != nil {
+		return nil, err
+	}
+	l.trials, err = a.newTrials(ctx, r, store, l.know)
 	switch {
 	case err == nil:
 		l.adviser, err = newAdviser(r, store, l.trials.gate)
@@ -123,7 +126,7 @@ func (a *app) openLive(ctx context.Context, s *server, log *slog.Logger) (*live,
 	if l.sampler, err = a.newSampler(ctx, r, a.cfg.SampleWindow); err != nil {
 		return nil, err
 	}
-	l.adviser.asks = r.probes
+	l.adviser.asks, l.adviser.know, l.adviser.graph = r.probes, l.know, l.know.Graph
 	cfg := loop.Config{
 		Sampler: l.sampler, Adviser: l.adviser, Store: store, SampleInterval: a.cfg.SampleInterval,
 		PollInterval: a.cfg.PollInterval, AutoApply: a.cfg.AutoApply, Missing: neededOutcomes,

@@ -10,6 +10,7 @@ import (
 	"semantos/console"
 	"semantos/internal/loop"
 	"semantos/internal/tune"
+	"semantos/kb/knowledge"
 	"semantos/telemetry"
 )
 
@@ -31,6 +32,7 @@ type live struct {
 	sampler *telemetry.Sampler
 	loop    *loop.Loop
 	trials  *trials
+	know    *knowledge.Knowledge
 	noTrial error // why trials is nil
 }
 
@@ -62,7 +64,11 @@ func (s *server) Snapshot() (tune.Snapshot, []tune.Symptom) {
 // State says where the loop stands.
 func (s *server) State() tune.LoopState {
 	if l := s.ready(); l != nil {
-		return l.loop.State()
+		st := l.loop.State()
+		if away := awayReason(l.adviser.store); away != "" {
+			st.Reason += "; " + away + ", so the last known graph answers"
+		}
+		return st
 	}
 	return tune.LoopState{Phase: "starting", Reason: "catalogue, store and guard are being opened", AutoApply: s.app.cfg.AutoApply,
 		Decisions: map[string]int64{}, Resting: []tune.Resting{}, Yielded: []string{}, Leftovers: []tune.Managed{}}

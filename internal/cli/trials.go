@@ -11,7 +11,7 @@ import (
 	"semantos/internal/config"
 	"semantos/internal/host"
 	"semantos/internal/tune"
-	"semantos/kb/sqlite"
+	"semantos/kb/knowledge"
 	"semantos/safety"
 	"semantos/telemetry"
 )
@@ -19,7 +19,7 @@ import (
 // trials runs rollouts through one guard: for apply, for serve's loop and for what arrives at its socket.
 type trials struct {
 	rooms   *rooms
-	store   *sqlite.Store
+	store   store
 	guard   *safety.Client
 	gate    *safety.Gate
 	sampler *telemetry.Sampler // of its own: a slot is a window
@@ -27,6 +27,8 @@ type trials struct {
 	now     func() time.Time
 	rand    *rand.Rand
 	bootID  string
+	know    *knowledge.Knowledge
+	learned func(error) // told of an outcome that could not be learned from
 }
 
 // newGate joins TAU, the safe ranges and what is live now.
@@ -75,6 +77,7 @@ type trialRequest struct {
 // run takes one recommendation through gate and stages, and records it. An error beside a rollout that
 // began says what could not be done; the rollout says what stands.
 func (t *trials) run(ctx context.Context, req trialRequest, tell func(safety.Event)) (tune.Rollout, error) {
+	before := glance(ctx, t.sampler)
 	meter, measure := req.meter, req.rec.Provenance.Measure
 	fresh := func() bool {
 		netns := newSocketsOf(req.rec.Changes)
@@ -118,6 +121,12 @@ func (t *trials) run(ctx context.Context, req trialRequest, tell func(safety.Eve
 	if saveErr := t.store.SaveRollout(keep, rollout); saveErr != nil {
 		err = errors.Join(err, saveErr)
 	}
+	if rollout.ID != "" && rollout.State != tune.Held && rollout.State != tune.Running {
+		// What stands on the host and in history is settled; what could not be learned is only told.
+		if _, learnErr := t.know.Learn(keep, traceOf(rollout, t.rooms.facts, before, glance(ctx, t.sampler))); learnErr != nil {
+			t.learned(learnErr)
+		}
+	}
 	return rollout, err
 }
 
@@ -137,7 +146,7 @@ func (a *app) bootID(r *rooms) (string, error) {
 }
 
 // newTrials starts the guard, which first restores what a killed semantos left behind, and says so.
-func (a *app) newTrials(ctx context.Context, r *rooms, store *sqlite.Store) (*trials, error) {
+func (a *app) newTrials(ctx context.Context, r *rooms, store store, know *knowledge.Knowledge) (*trials, error) {
 	guard, err := a.startGuard(ctx)
 	if err != nil {
 		return nil, err
@@ -153,6 +162,7 @@ func (a *app) newTrials(ctx context.Context, r *rooms, store *sqlite.Store) (*tr
 	seed := uint64(a.now().UnixNano())
 	return &trials{
 		rooms: r, store: store, guard: guard, gate: r.newGate(a.cfg, guard), sampler: sampler, cfg: a.cfg, now: a.now,
-		rand: rand.New(rand.NewPCG(seed, uint64(os.Getpid()))), bootID: boot,
+		rand: rand.New(rand.NewPCG(seed, uint64(os.Getpid()))), bootID: boot, know: know,
+		learned: func(err error) { fmt.Fprintln(a.stderr, "semantos: not learned from:", err) },
 	}, nil
 }

@@ -20,10 +20,7 @@ func (c *Config) checkBuilt() error {
 			Hint: hint,
 		}
 	}
-	switch {
-	case c.Neo4jURI != "":
-		return lack("NEO4J_URI", c.Neo4jURI, "this build has only the embedded store", "leave it unset")
-	case c.AlertWebhook != "":
+	if c.AlertWebhook != "" {
 		return lack("ALERT_WEBHOOK", "(set)", "this build sends no alerts", "leave it unset and watch /metrics")
 	}
 	if c.OpenAIKey != "" || c.OpenAIBaseURL != "" || c.OpenAIModel != "" || c.OllamaHost != "" || c.OllamaModel != "" {

@@ -104,7 +104,6 @@ func TestRefusals(t *testing.T) {
 		{"unknown flag", "", nil, map[string]string{"tua": "1"}, []string{"--tua"}},
 		{"probes of another root", "", []string{"USE_EBPF=on"}, map[string]string{"root": "/tmp/x"}, []string{"USE_EBPF", "ROOT=/tmp/x"}},
 		{"probes perhaps", "", []string{"USE_EBPF=maybe"}, nil, []string{"USE_EBPF", "auto, on, off"}},
-		{"graph store not built", "NEO4J_URI=bolt://db\n", nil, nil, []string{"NEO4J_URI", "only the embedded store"}},
 		{"alerts not built", "", []string{"ALERT_WEBHOOK=https://a.example/x"}, nil, []string{"ALERT_WEBHOOK", "sends no alerts"}},
 		{"secret stays hidden", "", []string{"OPENAI_API_KEY=sk-\x01secret"}, nil, []string{"OPENAI_API_KEY"}},
 	}

@@ -3,6 +3,7 @@ package graph
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"slices"
 	"sync"
 	"time"
@@ -105,7 +106,22 @@ func (g *Graph) Node(id string) (tune.Node, bool) {
 	return g.nodes[i], true
 }
 
-// Nodes and Edges are how many there are; retired edges do not count.
+// Edge gives one live edge.
+func (g *Graph) Edge(from string, typ tune.EdgeType, to string) (tune.Edge, bool) {
+	i, ok := slices.BinarySearchFunc(g.edges, tune.Edge{From: from, Type: typ, To: to}, compareEdges)
+	if !ok {
+		return tune.Edge{}, false
+	}
+	return g.edges[i], true
+}
+
+// AllNodes walks the nodes by ID.
+func (g *Graph) AllNodes() iter.Seq[tune.Node] { return slices.Values(g.nodes) }
+
+// AllEdges walks the live edges by From, Type and To.
+func (g *Graph) AllEdges() iter.Seq[tune.Edge] { return slices.Values(g.edges) }
+
+// Nodes is how many nodes there are.
 func (g *Graph) Nodes() int { return len(g.nodes) }
 
 // Edges are how many live edges there are.

@@ -1,0 +1,134 @@
+package cli
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"semantos/internal/tune"
+	"semantos/kb"
+	"semantos/kb/embed"
+	"semantos/kb/graph"
+	"semantos/kb/knowledge"
+	"semantos/kb/recall"
+	"semantos/kb/vector"
+	"semantos/telemetry"
+)
+
+// seed is the graph as catalogue and rules tell it, with every signal telemetry delivers as a node, so
+// that a name a person read elsewhere is known.
+func (r *rooms) seed() ([]tune.Node, []tune.Edge) {
+	nodes, edges := kb.Seed(r.cat, r.rules)
+	known := make(map[string]bool, len(nodes))
+	for _, n := range nodes {
+		known[n.ID] = true
+	}
+	for _, s := range telemetry.Signals() {
+		if !known[s.Name] {
+			known[s.Name] = true
+			nodes = append(nodes, tune.Node{ID: s.Name, Kind: tune.NodeSignal, Summary: s.Help, Source: s.Source})
+		}
+	}
+	return nodes, edges
+}
+
+// openKnowledge joins the seed with what the store has learned. With recall it also remembers past
+// outcomes, which costs an embedding each; reading them runs beside everything else.
+func (a *app) openKnowledge(ctx context.Context, r *rooms, store knowledge.Store, remember bool) (*knowledge.Knowledge, error) {
+	cfg := knowledge.Config{Store: store, Now: a.now}
+	cfg.Nodes, cfg.Edges = r.seed()
+	if remember {
+		e, err := embed.NewStatic()
+		if err != nil {
+			return nil, err
+		}
+		index, err := vector.New(vector.Config{Dim: e.Dim(), Kind: "auto"})
+		if err != nil {
+			return nil, err
+		}
+		cfg.Embedder, cfg.Vectors = e, index
+	}
+	k, err := knowledge.Open(ctx, cfg)
+	if err != nil || !remember {
+		return k, err
+	}
+	// Outcomes that cannot be remembered are missing from retrieval, not from the store.
+	go func() { _ = k.Remember(ctx) }()
+	return k, nil
+}
+
+// openGraph reads the graph as of now for a command that only looks.
+func (a *app) openGraph(ctx context.Context) (*rooms, *graph.Graph, error) {
+	r, err := a.openRooms()
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := a.openHistory(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	g, err := a.joinedGraph(ctx, r, s)
+	return r, g, err
+}
+
+// joinedGraph is the seed, joined with what a store has learned when there is one. It writes nothing.
+func (a *app) joinedGraph(ctx context.Context, r *rooms, s store) (*graph.Graph, error) {
+	nodes, edges := r.seed()
+	if s != nil {
+		storedNodes, err := s.Nodes(ctx)
+		if err != nil {
+			return nil, err
+		}
+		storedEdges, err := s.Edges(ctx)
+		if err != nil {
+			return nil, err
+		}
+		nodes, edges = knowledge.Join(nodes, edges, storedNodes, storedEdges)
+	}
+	return graph.New(nodes, edges, a.now())
+}
+
+// traceOf makes the trace of a finished rollout.
+func traceOf(r tune.Rollout, f tune.Facts, before, after map[string]float64) tune.Trace {
+	t := tune.Trace{ID: r.ID, Time: r.Ended, Actor: r.Actor, BootID: r.BootID, Facts: f, Symptoms: []string{},
+		Before: before, After: after, Changes: r.Recommendation.Changes, Effect: r.Effect, State: r.State,
+		Reason: r.Reason, U: r.Recommendation.Uncertainty}
+	if t.Time.IsZero() {
+		t.Time = r.Started
+	}
+	if s := r.Recommendation.Provenance.Symptom; s != "" {
+		t.Symptoms = append(t.Symptoms, s)
+	}
+	t.Verdict = tune.Inconclusive
+	if n := len(r.Stages); n > 0 {
+		t.Verdict = r.Stages[n-1].Verdict
+	}
+	t.Text = recall.Text(t)
+	return t
+}
+
+// glanceTime is how long the host is looked at before and after a trial.
+const glanceTime = time.Second
+
+// glance gives the host's signals over a moment; none when it cannot look.
+func glance(ctx context.Context, sampler windows) map[string]float64 {
+	sampler.Reset()
+	if sampler.Tick(ctx) != nil {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-time.After(glanceTime):
+	}
+	if sampler.Tick(ctx) != nil {
+		return nil
+	}
+	out := map[string]float64{}
+	for name, v := range sampler.Snapshot().Signals {
+		if !math.IsNaN(v) && !math.IsInf(v, 0) {
+			out[name] = v
+		}
+	}
+	return out
+}

@@ -1,0 +1,204 @@
+package recall
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"semantos/internal/tune"
+	"semantos/kb/embed"
+	"semantos/kb/vector"
+)
+
+// exact is the smallest right vector index.
+type exact struct {
+	ids  []string
+	rows [][]float32
+}
+
+func (x *exact) Upsert(id string, v []float32) error {
+	x.ids, x.rows = append(x.ids, id), append(x.rows, v)
+	return nil
+}
+
+func (x *exact) Search(q []float32, k int, _ func(string) bool) ([]vector.Match, error) {
+	out := make([]vector.Match, len(x.ids))
+	for i, r := range x.rows {
+		var dot float32
+		for j := range r {
+			dot += r[j] * q[j]
+		}
+		out[i] = vector.Match{ID: x.ids[i], Distance: 1 - dot}
+	}
+	slices.SortFunc(out, func(a, b vector.Match) int {
+		return cmp.Or(cmp.Compare(a.Distance, b.Distance), cmp.Compare(a.ID, b.ID))
+	})
+	return out[:min(k, len(out))], nil
+}
+
+func host(cpus, gib, nodes float64) tune.Facts {
+	return tune.Facts{Num: map[string]float64{"cpus": cpus, "mem_total_bytes": gib * (1 << 30), "numa_nodes": nodes,
+		"swap_total_bytes": 0, "rotational_any": 0, "kernel": 6018}, Text: map[string]string{"arch": "x86_64", "virt": "kvm"}}
+}
+
+var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func trace(id, symptom, tunable string, day int, f tune.Facts) tune.Trace {
+	return tune.Trace{ID: id, Time: start.AddDate(0, 0, day), Facts: f, Symptoms: []string{symptom},
+		Changes: []tune.Change{{Tunable: tunable}}, State: tune.Committed}
+}
+
+func memoryOf(t testing.TB, near func(string) map[string]float64, traces ...tune.Trace) *Memory {
+	t.Helper()
+	e, err := embed.NewStatic()
+	if err != nil {
+		t.Fatal(err)
+	}
+	byID := map[string]tune.Trace{}
+	m := New(Config{Embedder: e, Vectors: &exact{}, Near: near, Load: func(_ context.Context, id string) (tune.Trace, error) {
+		x, ok := byID[id]
+		if !ok {
+			return x, tune.ErrUnknown
+		}
+		return x, nil
+	}})
+	for _, x := range traces {
+		byID[x.ID] = x
+		if err := m.Add(context.Background(), x); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return m
+}
+
+func retrieve(t *testing.T, m *Memory, q Query, k int) []string {
+	t.Helper()
+	if q.At.IsZero() {
+		q.At = start.AddDate(0, 0, 10)
+	}
+	hits, err := m.Retrieve(context.Background(), q, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for i, h := range hits {
+		ids = append(ids, h.Trace.ID)
+		if h.Why == "" || h.Similarity < LeastAlike || h.Similarity > 1 || i > 0 && h.Score > hits[i-1].Score {
+			t.Errorf("hit %d: %+v", i, h)
+		}
+	}
+	return ids
+}
+
+func TestRetrieve(t *testing.T) {
+	t.Parallel()
+	here := host(2, 24, 1)
+	m := memoryOf(t, func(s string) map[string]float64 {
+		if s == "accept_queue_overflow" {
+			return map[string]float64{"net.ipv4.tcp_max_syn_backlog": 0.9}
+		}
+		return nil
+	},
+		trace("same", "accept_queue_overflow", "net.core.somaxconn", 9, here),
+		trace("big", "accept_queue_overflow", "net.core.somaxconn", 9, host(128, 1024, 4)),
+		trace("old", "accept_queue_overflow", "net.core.somaxconn", -200, here),
+		trace("near", "syn_queue_full", "net.ipv4.tcp_max_syn_backlog", 9, here),
+		trace("far", "audio_wakeups_late", "dev/cpu_dma_latency", 9, here),
+	)
+	got := retrieve(t, m, Query{Symptoms: []string{"accept_queue_overflow"}, Facts: here}, 3)
+	if len(got) != 3 || got[0] != "same" || got[1] != "near" {
+		t.Errorf("hits %v; want the same case first, then what the graph holds near", got)
+	}
+	if all := retrieve(t, m, Query{Symptoms: []string{"accept_queue_overflow"}, Facts: here}, 10); slices.Contains(all, "big") {
+		t.Errorf("a trace of a host with 128 CPUs and 4 NUMA nodes was found for one with 2: %v", all)
+	}
+	if all := retrieve(t, m, Query{Symptoms: []string{"accept_queue_overflow"}, Facts: host(96, 768, 2)}, 10); len(all) == 0 || all[0] != "big" {
+		t.Errorf("on a large host the large host's trace is not first: %v", all)
+	}
+	hits, err := m.Retrieve(context.Background(), Query{Symptoms: []string{"accept_queue_overflow"}, Facts: here, At: start}, 1)
+	if err != nil || !strings.Contains(hits[0].Why, "same symptom accept_queue_overflow; on 2 CPUs, 24.0 GiB (100 % alike)") {
+		t.Errorf("why is %q, %v", hits[0].Why, err)
+	}
+	if got := retrieve(t, m, Query{Text: "connections are refused because the accept queue is full", Facts: here}, 2); got[0] != "same" {
+		t.Errorf("a question in words finds %v", got)
+	}
+	if got := retrieve(t, memoryOf(t, nil), Query{Text: "anything", Facts: here}, 2); len(got) != 0 {
+		t.Errorf("an empty memory finds %v", got)
+	}
+	if _, err := m.Retrieve(context.Background(), Query{}, 0); !errors.Is(err, tune.ErrOutOfRange) {
+		t.Errorf("k = 0 gives %v", err)
+	}
+}
+
+func TestAlike(t *testing.T) {
+	t.Parallel()
+	w := words{index: map[string]uint8{}}
+	f := func(x tune.Facts) hostFeatures { return w.features(x) }
+	same := alike(f(host(8, 32, 1)), f(host(8, 32, 1)))
+	twice := alike(f(host(8, 32, 1)), f(host(16, 64, 1)))
+	numa := alike(f(host(8, 32, 1)), f(host(128, 512, 4)))
+	nothing := alike(f(host(8, 32, 1)), f(tune.Facts{}))
+	if same != 1 || twice >= 1 || twice < 0.5 || numa >= LeastAlike || nothing < LeastAlike || nothing >= 1 {
+		t.Errorf("same %.2f, twice as large %.2f, 128 CPUs with NUMA %.2f, unknown %.2f", same, twice, numa, nothing)
+	}
+	bad := host(8, 32, 1)
+	bad.Num["cpus"] = math.NaN()
+	if s := alike(f(bad), f(host(8, 32, 1))); !(s > 0 && s < 1) {
+		t.Errorf("NaN CPUs give %v", s)
+	}
+}
+
+func TestAddTwiceAndFailures(t *testing.T) {
+	t.Parallel()
+	x := trace("a", "s", "vm.swappiness", 1, host(2, 4, 1))
+	m := memoryOf(t, nil, x, x)
+	if m.Len() != 1 {
+		t.Errorf("%d traces remembered of one given twice", m.Len())
+	}
+	m.cfg.Load = func(context.Context, string) (tune.Trace, error) { return tune.Trace{}, tune.ErrStorage }
+	if _, err := m.Retrieve(context.Background(), Query{Symptoms: []string{"s"}, At: start, Facts: host(2, 4, 1)}, 1); !errors.Is(err, tune.ErrStorage) {
+		t.Errorf("a store that fails gives %v", err)
+	}
+}
+
+// BenchmarkRetrieve asks 100,000 traces of 100,000 texts, on 50 kinds of hosts; the embedding of the
+// question is part of it.
+func BenchmarkRetrieve(b *testing.B) {
+	e, err := embed.NewStatic()
+	if err != nil {
+		b.Fatal(err)
+	}
+	index, err := vector.New(vector.Config{Dim: e.Dim(), Kind: "auto"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	m := New(Config{Embedder: e, Vectors: index, Load: func(_ context.Context, id string) (tune.Trace, error) { return tune.Trace{ID: id}, nil }})
+	things := strings.Fields("accept queue socket buffer memory dirty write read ahead swap cache fork thread wakeup disk port table neighbour latency interrupt")
+	for i := range 100_000 {
+		x := trace(fmt.Sprint("t", i), fmt.Sprintf("%s_%s_%d", things[i%len(things)], things[i/7%len(things)], i), "vm.swappiness", i%365, host(float64(2+i%50), 32, 1))
+		if i%3 == 0 {
+			x.Symptoms = append(x.Symptoms, "accept_queue_overflow")
+		}
+		if err := m.Add(context.Background(), x); err != nil {
+			b.Fatal(err)
+		}
+	}
+	var took []time.Duration
+	q := Query{Symptoms: []string{"accept_queue_overflow"}, Tunables: []string{"vm.swappiness"}, Facts: host(4, 32, 1), At: start.AddDate(1, 0, 0)}
+	for b.Loop() {
+		q.Text = fmt.Sprintf("why is the %s slow under %s", things[len(took)%len(things)], things[len(took)/3%len(things)])
+		began := time.Now()
+		if _, err := m.Retrieve(context.Background(), q, 10); err != nil {
+			b.Fatal(err)
+		}
+		took = append(took, time.Since(began))
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-us")
+}
