@@ -38,15 +38,12 @@ func (a *app) openKnowledge(ctx context.Context, r *rooms, store knowledge.Store
 	cfg := knowledge.Config{Store: store, Now: a.now}
 	cfg.Nodes, cfg.Edges = r.seed()
 	if remember {
-		e, err := embed.NewStatic()
+		e, err := a.embedder()
 		if err != nil {
 			return nil, err
 		}
-		index, err := vector.New(vector.Config{Dim: e.Dim(), Kind: "auto"})
-		if err != nil {
-			return nil, err
-		}
-		cfg.Embedder, cfg.Vectors = e, index
+		cfg.Embedder = e
+		cfg.Index = func(dim int) (recall.Vectors, error) { return vector.New(vector.Config{Dim: dim, Kind: "auto"}) }
 	}
 	k, err := knowledge.Open(ctx, cfg)
 	if err != nil || !remember {
@@ -55,6 +52,17 @@ func (a *app) openKnowledge(ctx context.Context, r *rooms, store knowledge.Store
 	// Outcomes that cannot be remembered are missing from retrieval, not from the store.
 	go func() { _ = k.Remember(ctx) }()
 	return k, nil
+}
+
+// embedder is the table in the binary, or the service that is configured.
+func (a *app) embedder() (embed.Embedder, error) {
+	switch {
+	case a.cfg.OllamaEmbedModel != "":
+		return embed.NewOllama(embed.Config{URL: a.cfg.OllamaHost, Model: a.cfg.OllamaEmbedModel})
+	case a.cfg.OpenAIEmbedModel != "":
+		return embed.NewOpenAI(embed.Config{URL: a.cfg.OpenAIBaseURL, Model: a.cfg.OpenAIEmbedModel, Key: a.cfg.OpenAIKey})
+	}
+	return embed.NewStatic()
 }
 
 // openGraph reads the graph as of now for a command that only looks.

@@ -23,8 +23,11 @@ func (c *Config) checkBuilt() error {
 	if c.AlertWebhook != "" {
 		return lack("ALERT_WEBHOOK", "(set)", "this build sends no alerts", "leave it unset and watch /metrics")
 	}
-	if c.OpenAIKey != "" || c.OpenAIBaseURL != "" || c.OpenAIModel != "" || c.OllamaHost != "" || c.OllamaModel != "" {
-		c.Notices = append(c.Notices, "OPENAI_* and OLLAMA_* are set, but no LLM voter is built in: recommendations come from rules alone")
+	if c.OpenAIModel != "" || c.OllamaModel != "" {
+		c.Notices = append(c.Notices, "OPENAI_MODEL or OLLAMA_MODEL is set, but no LLM voter is built in: it does not vote")
+	}
+	if c.OpenAIEmbedModel != "" && c.OllamaEmbedModel != "" {
+		return lack("OPENAI_EMBED_MODEL", c.OpenAIEmbedModel, "OLLAMA_EMBED_MODEL is set too, and one of them can serve", "unset one of them")
 	}
 	return nil
 }

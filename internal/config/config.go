@@ -17,31 +17,33 @@ const DefaultFile = "/etc/semantos/semantos.conf"
 
 // Config is what every command runs with. Origin says per key where the value came from.
 type Config struct {
-	UseEBPF        string
-	SampleWindow   time.Duration
-	SampleInterval time.Duration
-	Neo4jURI       string
-	Neo4jUser      string
-	Neo4jPass      string
-	DataDir        string
-	OpenAIKey      string
-	OpenAIBaseURL  string
-	OpenAIModel    string
-	OllamaHost     string
-	OllamaModel    string
-	Tau            float64
-	Alpha          float64
-	RolloutSteps   []float64
-	SLOMaxP95      float64 // milliseconds
-	AutoPoll       bool
-	AutoApply      string
-	PollInterval   time.Duration
-	Margin         float64
-	AlertWebhook   string
-	Listen         string
-	OutputsDir     string
-	CatalogDir     string
-	Root           string
+	UseEBPF          string
+	SampleWindow     time.Duration
+	SampleInterval   time.Duration
+	Neo4jURI         string
+	Neo4jUser        string
+	Neo4jPass        string
+	DataDir          string
+	OpenAIKey        string
+	OpenAIBaseURL    string
+	OpenAIModel      string
+	OllamaHost       string
+	OllamaModel      string
+	OpenAIEmbedModel string
+	OllamaEmbedModel string
+	Tau              float64
+	Alpha            float64
+	RolloutSteps     []float64
+	SLOMaxP95        float64 // milliseconds
+	AutoPoll         bool
+	AutoApply        string
+	PollInterval     time.Duration
+	Margin           float64
+	AlertWebhook     string
+	Listen           string
+	OutputsDir       string
+	CatalogDir       string
+	Root             string
 
 	Origin  map[string]string // by key: "default", "file PATH:LINE", "environment", "flag --name"
 	Notices []string          // one line each, for people: accepted, but not as they may think

@@ -31,7 +31,7 @@ func TestDefaults(t *testing.T) {
 	want := map[string]string{
 		"USE_EBPF": "auto", "SAMPLE_WINDOW": "60", "SAMPLE_INTERVAL_SEC": "5", "NEO4J_URI": "", "NEO4J_USER": "",
 		"NEO4J_PASS": "", "DATA_DIR": "/var/lib/semantos", "OPENAI_API_KEY": "", "OPENAI_BASE_URL": "", "OPENAI_MODEL": "",
-		"OLLAMA_HOST": "", "OLLAMA_MODEL": "", "TAU": "0.55", "ALPHA": "0.1", "ROLLOUT_STEPS": "5,25,50,100",
+		"OLLAMA_HOST": "", "OLLAMA_MODEL": "", "OPENAI_EMBED_MODEL": "", "OLLAMA_EMBED_MODEL": "", "TAU": "0.55", "ALPHA": "0.1", "ROLLOUT_STEPS": "5,25,50,100",
 		"SLO_MAX_P95": "35", "AUTO_POLL": "on", "AUTO_APPLY": "off", "POLL_INTERVAL_SEC": "10", "MARGIN": "0.1",
 		"ALERT_WEBHOOK": "", "LISTEN": "127.0.0.1:9988", "CATALOG_DIR": "", "ROOT": "",
 	}
@@ -129,7 +129,7 @@ func TestRefusals(t *testing.T) {
 
 func TestSecretsAreHidden(t *testing.T) {
 	t.Parallel()
-	c, err := Load(Sources{File: file(t, ""), Env: []string{"OPENAI_API_KEY=sk-verysecret", "NEO4J_PASS=alsosecret"}})
+	c, err := Load(Sources{File: file(t, ""), Env: []string{"OPENAI_API_KEY=sk-verysecret", "OPENAI_MODEL=m", "NEO4J_PASS=alsosecret"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -62,6 +62,10 @@ func modelKeys() []key {
 		text("OPENAI_MODEL", "its model", "a model's name", false, func(c *Config) *string { return &c.OpenAIModel }),
 		text("OLLAMA_HOST", "address of an Ollama server", "an address", false, func(c *Config) *string { return &c.OllamaHost }),
 		text("OLLAMA_MODEL", "its model", "a model's name", false, func(c *Config) *string { return &c.OllamaModel }),
+		text("OPENAI_EMBED_MODEL", "its model for the meaning of texts; unset, the table in the binary serves", "a model's name", false,
+			func(c *Config) *string { return &c.OpenAIEmbedModel }),
+		text("OLLAMA_EMBED_MODEL", "the Ollama model for the meaning of texts; unset, the table in the binary serves", "a model's name", false,
+			func(c *Config) *string { return &c.OllamaEmbedModel }),
 	}
 }
 

@@ -27,13 +27,14 @@ type Store interface {
 	Apply(ctx context.Context, b validate.Batch) error
 }
 
-// Config of a Knowledge. Nodes and Edges are the seed. Without Embedder and Vectors nothing is recalled.
+// Config of a Knowledge. Nodes and Edges are the seed. Without an Embedder nothing is recalled;
+// Index makes its vector index.
 type Config struct {
 	Store    Store
 	Nodes    []tune.Node
 	Edges    []tune.Edge
 	Embedder embed.Embedder
-	Vectors  recall.Vectors
+	Index    func(dim int) (recall.Vectors, error)
 	Now      func() time.Time
 }
 
@@ -58,8 +59,8 @@ func Open(ctx context.Context, cfg Config) (*Knowledge, error) {
 	if err := k.plant(ctx); err != nil {
 		return nil, fmt.Errorf("bring the seed into the store: %w", err)
 	}
-	if cfg.Embedder != nil && cfg.Vectors != nil {
-		k.memory = recall.New(recall.Config{Embedder: cfg.Embedder, Vectors: cfg.Vectors, Load: cfg.Store.Trace, Near: k.near})
+	if cfg.Embedder != nil {
+		k.memory = recall.New(recall.Config{Embedder: cfg.Embedder, Index: cfg.Index, Load: cfg.Store.Trace, Near: k.near})
 	}
 	_, err := k.Graph(ctx)
 	return k, err
@@ -347,12 +348,22 @@ func (k *Knowledge) Remember(ctx context.Context) error {
 		return fmt.Errorf("read traces: %w", err)
 	}
 	slices.SortStableFunc(all, func(a, b tune.Trace) int { return a.Time.Compare(b.Time) })
+	var missed error
 	for _, t := range all {
-		if err := k.memory.Add(ctx, t); err != nil {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
+		missed = errors.Join(missed, first(missed, k.memory.Add(ctx, t)))
 	}
-	return nil
+	return missed
+}
+
+// first keeps one error of many alike.
+func first(have, err error) error {
+	if have != nil {
+		return nil
+	}
+	return err
 }
 
 // Retrieve gives the past outcomes that say most about a case; none when nothing is remembered.

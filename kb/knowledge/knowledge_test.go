@@ -50,12 +50,9 @@ func open(t *testing.T, dir string, c *clock) (*Knowledge, *sqlite.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := vector.New(vector.Config{Dim: e.Dim(), Kind: "auto"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	index := func(dim int) (recall.Vectors, error) { return vector.New(vector.Config{Dim: dim, Kind: "auto"}) }
 	nodes, edges := seed(t)
-	k, err := Open(t.Context(), Config{Store: store, Nodes: nodes, Edges: edges, Embedder: e, Vectors: v, Now: c.now})
+	k, err := Open(t.Context(), Config{Store: store, Nodes: nodes, Edges: edges, Embedder: e, Index: index, Now: c.now})
 	if err != nil {
 		t.Fatal(err)
 	}

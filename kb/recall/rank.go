@@ -3,7 +3,6 @@ package recall
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -103,22 +102,23 @@ func (m *Memory) strongest(list []scored) []scored {
 	return list[:min(considered, len(list))]
 }
 
-// byMeaning ranks by the nearest vectors; each stands for every trace of the same text.
-func (m *Memory) byMeaning(ctx context.Context, s *selection, q Query) ([]scored, error) {
+// byMeaning ranks by the nearest vectors; each stands for every trace of the same text. With an embedder
+// that does not answer the other two rankings stand alone.
+func (m *Memory) byMeaning(ctx context.Context, s *selection, q Query) []scored {
 	text := q.Text
 	if text == "" {
 		text = Text(tune.Trace{Symptoms: q.Symptoms, Workload: q.Workload, Changes: changesOf(q.Tunables)})
 	}
-	if text == "" || len(m.vectors) == 0 {
-		return nil, nil
+	if text == "" || m.index == nil {
+		return nil
 	}
 	v, err := m.cfg.Embedder.Embed(ctx, []string{text})
-	if err != nil {
-		return nil, fmt.Errorf("retrieve by meaning: %w", err)
+	if err != nil || len(v) != 1 {
+		return nil
 	}
-	near, err := m.cfg.Vectors.Search(v[0], considered, nil)
+	near, err := m.index.Search(v[0], considered, nil)
 	if err != nil {
-		return nil, fmt.Errorf("retrieve by meaning: %w", err)
+		return nil
 	}
 	var out []scored
 	for _, n := range near {
@@ -133,7 +133,7 @@ func (m *Memory) byMeaning(ctx context.Context, s *selection, q Query) ([]scored
 			}
 		}
 	}
-	return m.strongest(out), nil
+	return m.strongest(out)
 }
 
 func changesOf(tunables []string) []tune.Change {

@@ -22,11 +22,12 @@ type Vectors interface {
 	Search(q []float32, k int, keep func(id string) bool) ([]vector.Match, error)
 }
 
-// Config of a Memory. Load fetches a whole trace by its ID; Near gives the tunables the graph holds near
-// a symptom, with strengths in (0,1]; nil means no graph.
+// Config of a Memory. Index makes the vector index when the first vector's dimension is known: a service
+// tells it with its first answer. Load fetches a whole trace by its ID; Near gives the tunables the graph
+// holds near a symptom, with strengths in (0,1]; nil means no graph.
 type Config struct {
 	Embedder embed.Embedder
-	Vectors  Vectors
+	Index    func(dim int) (Vectors, error)
 	Load     func(ctx context.Context, id string) (tune.Trace, error)
 	Near     func(symptom string) map[string]float64
 }
@@ -42,6 +43,7 @@ type Memory struct {
 	hosts    []hostFeatures // each once: traces come from few
 	hostAt   map[hostFeatures]int32
 	postings map[string][]int32 // by "symptom:x", "tunable:x", "workload:x"
+	index    Vectors            // nil before the first vector
 	vectors  map[string]string  // id of the vector by text: many traces say the same
 	byVector map[string][]int32
 }
@@ -93,7 +95,8 @@ func keysOf(t tune.Trace) []string {
 	return slices.Compact(out)
 }
 
-// Add takes a trace in; one that is known already changes nothing. Traces come in the order of time: of a
+// Add takes a trace in; one that is known already changes nothing. An error says that it is remembered
+// without its meaning. Traces come in the order of time: of a
 // common case the last ones added are looked at first.
 func (m *Memory) Add(ctx context.Context, t tune.Trace) error {
 	text := t.Text
@@ -108,11 +111,10 @@ func (m *Memory) Add(ctx context.Context, t tune.Trace) error {
 		return nil
 	}
 	var vectors [][]float32
+	var missed error
 	if !embedded && text != "" {
-		var err error
-		if vectors, err = m.cfg.Embedder.Embed(ctx, []string{text}); err != nil {
-			return fmt.Errorf("remember trace %s: %w", t.ID, err)
-		}
+		// A service that is away costs the trace its vector; words and graph still find it.
+		vectors, missed = m.cfg.Embedder.Embed(ctx, []string{text})
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -121,10 +123,9 @@ func (m *Memory) Add(ctx context.Context, t tune.Trace) error {
 	}
 	at := int32(len(m.entries))
 	if len(vectors) == 1 && m.vectors[text] == "" {
-		if err := m.cfg.Vectors.Upsert(t.ID, vectors[0]); err != nil {
-			return fmt.Errorf("remember trace %s: %w", t.ID, err)
+		if missed = m.upsert(t.ID, vectors[0]); missed == nil {
+			m.vectors[text] = t.ID
 		}
-		m.vectors[text] = t.ID
 	}
 	if v := m.vectors[text]; v != "" {
 		m.byVector[v] = append(m.byVector[v], at)
@@ -134,7 +135,22 @@ func (m *Memory) Add(ctx context.Context, t tune.Trace) error {
 	for _, k := range keysOf(t) {
 		m.postings[k] = append(m.postings[k], at)
 	}
+	if missed != nil {
+		return fmt.Errorf("remember the meaning of trace %s: %w", t.ID, missed)
+	}
 	return nil
+}
+
+// upsert puts one vector into the index, making it with the first.
+func (m *Memory) upsert(id string, v []float32) error {
+	if m.index == nil {
+		index, err := m.cfg.Index(len(v))
+		if err != nil {
+			return err
+		}
+		m.index = index
+	}
+	return m.index.Upsert(id, v)
 }
 
 func (m *Memory) hostOf(f tune.Facts) int32 {
@@ -197,11 +213,7 @@ func (m *Memory) Retrieve(ctx context.Context, q Query, k int) ([]Hit, error) {
 		name string
 		list []scored
 	}{{"words", m.byWords(s, q)}, {"graph", m.byGraph(s, q)}}
-	meaning, err := m.byMeaning(ctx, s, q)
-	if err != nil {
-		m.mu.RUnlock()
-		return nil, err
-	}
+	meaning := m.byMeaning(ctx, s, q)
 	lists = append(lists, struct {
 		name string
 		list []scored

@@ -61,7 +61,7 @@ func memoryOf(t testing.TB, near func(string) map[string]float64, traces ...tune
 		t.Fatal(err)
 	}
 	byID := map[string]tune.Trace{}
-	m := New(Config{Embedder: e, Vectors: &exact{}, Near: near, Load: func(_ context.Context, id string) (tune.Trace, error) {
+	m := New(Config{Embedder: e, Index: func(int) (Vectors, error) { return &exact{}, nil }, Near: near, Load: func(_ context.Context, id string) (tune.Trace, error) {
 		x, ok := byID[id]
 		if !ok {
 			return x, tune.ErrUnknown
@@ -167,6 +167,26 @@ func TestAddTwiceAndFailures(t *testing.T) {
 	}
 }
 
+// mute is a service that is away.
+type mute struct{ embed.Embedder }
+
+func (mute) Embed(context.Context, []string) ([][]float32, error) { return nil, tune.ErrNoData }
+
+// TestEmbedderAway: a trace is remembered without its meaning, and found by words and graph.
+func TestEmbedderAway(t *testing.T) {
+	t.Parallel()
+	x := trace("a", "s", "vm.swappiness", 1, host(2, 4, 1))
+	m := memoryOf(t, nil)
+	m.cfg.Embedder = mute{m.cfg.Embedder}
+	m.cfg.Load = func(context.Context, string) (tune.Trace, error) { return x, nil }
+	if err := m.Add(t.Context(), x); !errors.Is(err, tune.ErrNoData) || m.Len() != 1 {
+		t.Errorf("%d traces, %v", m.Len(), err)
+	}
+	if got := retrieve(t, m, Query{Symptoms: []string{"s"}, Facts: host(2, 4, 1)}, 1); len(got) != 1 {
+		t.Errorf("found %v", got)
+	}
+}
+
 // BenchmarkRetrieve asks 100,000 traces of 100,000 texts, on 50 kinds of hosts; the embedding of the
 // question is part of it.
 func BenchmarkRetrieve(b *testing.B) {
@@ -174,11 +194,8 @@ func BenchmarkRetrieve(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	index, err := vector.New(vector.Config{Dim: e.Dim(), Kind: "auto"})
-	if err != nil {
-		b.Fatal(err)
-	}
-	m := New(Config{Embedder: e, Vectors: index, Load: func(_ context.Context, id string) (tune.Trace, error) { return tune.Trace{ID: id}, nil }})
+	index := func(dim int) (Vectors, error) { return vector.New(vector.Config{Dim: dim, Kind: "auto"}) }
+	m := New(Config{Embedder: e, Index: index, Load: func(_ context.Context, id string) (tune.Trace, error) { return tune.Trace{ID: id}, nil }})
 	things := strings.Fields("accept queue socket buffer memory dirty write read ahead swap cache fork thread wakeup disk port table neighbour latency interrupt")
 	for i := range 100_000 {
 		x := trace(fmt.Sprint("t", i), fmt.Sprintf("%s_%s_%d", things[i%len(things)], things[i/7%len(things)], i), "vm.swappiness", i%365, host(float64(2+i%50), 32, 1))
