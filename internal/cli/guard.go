@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -55,6 +56,9 @@ func (a *app) guardConfig(socket *os.File) (safety.GuardConfig, error) {
 	if err != nil {
 		return safety.GuardConfig{}, err
 	}
+	// The guard locks its memory: what loading used goes back before that, for locked pages never do.
+	r.rules = nil
+	debug.FreeOSMemory()
 	return safety.GuardConfig{
 		Socket: socket, Actuator: r.host, Catalogue: r.cat, DataDir: a.cfg.DataDir, RunDir: a.runDir(),
 		Root: a.cfg.Root, BootID: boot, LockWait: safety.DefaultLockWait, Now: a.now,

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -77,6 +78,7 @@ func (a *app) work(ctx context.Context, stop context.CancelCauseFunc, s *server,
 		return err
 	}
 	s.open(l)
+	debug.FreeOSMemory() // what opening used: serve stays for weeks
 	if err := a.announce(l); err != nil {
 		return err
 	}

@@ -105,20 +105,24 @@ func (a *agent) cpuTime() (time.Duration, error) {
 	return sum, nil
 }
 
-func (a *agent) memory() (float64, error) {
-	sum := 0.0
-	for _, pid := range a.pids() {
+// memory is the resident memory of serve and of its guard, in bytes.
+func (a *agent) memory() (serve, guard float64, err error) {
+	for i, pid := range a.pids() {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		pages, err := strconv.ParseFloat(strings.Fields(string(b))[1], 64)
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
-		sum += pages * float64(os.Getpagesize())
+		if i == 0 {
+			serve = pages * float64(os.Getpagesize())
+		} else {
+			guard += pages * float64(os.Getpagesize())
+		}
 	}
-	return sum, nil
+	return serve, guard, nil
 }
 
 // probe is what /metrics says of one probe.

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -71,7 +72,7 @@ func measure(ctx context.Context, l load, o options) error {
 	}
 	defer l.stop()
 	r := rand.New(rand.NewPCG(uint64(os.Getpid()), 1))
-	var ratios, agent, rss []float64
+	var ratios, agent, idle, serve, guard []float64
 	var last map[string]probe
 	var rate float64
 	for round := range o.rounds {
@@ -85,7 +86,10 @@ func measure(ctx context.Context, l load, o options) error {
 			}
 			got[mode] = s.throughput
 			if mode == "auto" {
-				agent, rss, last, rate = append(agent, s.cpu), append(rss, s.rss), s.probes, s.throughput
+				agent, last, rate = append(agent, s.cpu), s.probes, s.throughput
+				serve, guard = append(serve, s.serve), append(guard, s.guard)
+			} else {
+				idle = append(idle, s.cpu)
 			}
 		}
 		ratios = append(ratios, got["auto"]/got["off"])
@@ -95,7 +99,9 @@ func measure(ctx context.Context, l load, o options) error {
 	fmt.Printf("\n%s: %.0f %s per second with probes; throughput with over without %.3f (95 %%: %.3f to %.3f, %d pairs)\n",
 		l.name(), rate, l.unit(), mean, low, high, len(ratios))
 	a, alow, ahigh := interval(agent)
-	fmt.Printf("semantos itself: %.2f %% of one CPU (%.2f to %.2f), %.0f MB resident at most\n", 100*a, 100*alow, 100*ahigh, largest(rss)/1e6)
+	without, _, _ := interval(idle)
+	fmt.Printf("semantos itself, serve and guard: %.2f %% of one CPU (%.2f to %.2f), %.2f %% without probes; resident at most %.0f MB and %.0f MB\n",
+		100*a, 100*alow, 100*ahigh, 100*without, slices.Max(serve)/1e6, slices.Max(guard)/1e6)
 	showProbes(last)
 	return nil
 }
@@ -104,7 +110,8 @@ func measure(ctx context.Context, l load, o options) error {
 type slot struct {
 	throughput float64
 	cpu        float64 // of one CPU, all of semantos' processes, over the slot
-	rss        float64 // bytes, all of them together
+	serve      float64 // resident bytes
+	guard      float64
 	probes     map[string]probe
 }
 
@@ -132,7 +139,7 @@ func observe(ctx context.Context, l load, o options, mode string) (slot, error) 
 		return slot{}, err
 	}
 	s.cpu = (after - before).Seconds() / time.Since(began).Seconds()
-	if s.rss, err = a.memory(); err != nil {
+	if s.serve, s.guard, err = a.memory(); err != nil {
 		return slot{}, err
 	}
 	if mode == "auto" {

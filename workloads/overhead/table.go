@@ -20,8 +20,6 @@ func interval(x []float64) (mean, low, high float64) {
 	return mean, mean - half, mean + half
 }
 
-func largest(x []float64) float64 { return slices.Max(x) }
-
 func showProbes(all map[string]probe) {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "probe\tcounts\tshare of all CPUs\tlost events")
