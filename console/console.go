@@ -22,6 +22,8 @@ type Config struct {
 	Rollouts   Rollouts
 	Samples    Samples
 	Records    Records
+	Knowing    Knowing
+	Teaching   Teaching
 	Collectors func() []CollectorStat
 	Probes     func() ([]ProbeStat, []Histogram)
 	Hub        *Hub
@@ -44,7 +46,7 @@ type Console struct {
 // New checks that everything is wired.
 func New(cfg Config) (*Console, error) {
 	if cfg.Watch == nil || cfg.Adviser == nil || cfg.Rollouts == nil || cfg.Samples == nil || cfg.Records == nil ||
-		cfg.Collectors == nil || cfg.Probes == nil || cfg.Hub == nil || cfg.Log == nil {
+		cfg.Knowing == nil || cfg.Teaching == nil || cfg.Collectors == nil || cfg.Probes == nil || cfg.Hub == nil || cfg.Log == nil {
 		return nil, errors.New("make console: every interface, the hub and the log are required")
 	}
 	c := &Console{cfg: cfg, local: loopback(cfg.Listen), bodyTime: bodyTime}
@@ -79,6 +81,13 @@ func (c *Console) Unix() http.Handler {
 	e.GET("/status", c.status)
 	e.GET("/history", c.history)
 	e.GET("/events", c.events)
+	e.POST("/log_outcome", c.upsertTrace)
+	for path, h := range map[string]echo.HandlerFunc{
+		"/kb/search": c.search, "/kb/typed_neighborhood": c.neighborhood, "/kb/dependency_path": c.path, "/kb/decay": c.decay,
+		"/kb/upsert_tunable": c.upsertTunable, "/kb/dep_edge": c.upsertEdge, "/kb/induce": c.induce, "/kb/upsert_trace": c.upsertTrace,
+	} {
+		e.POST(path, h)
+	}
 	return e
 }
 

@@ -23,6 +23,7 @@ type room struct {
 	samples []SampleRequest
 	apply   func(ctx context.Context, progress func(Event)) (tune.Rollout, error)
 	panics  bool
+	taught  []any // what was asked to be stored
 }
 
 var noon = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
@@ -90,6 +91,60 @@ func (r *room) History(context.Context, HistoryQuery) ([]tune.Rollout, error) {
 	return []tune.Rollout{exampleRollout()}, r.err
 }
 
+func exampleEdge() tune.Edge {
+	return tune.Edge{From: "vm.a", Type: tune.DependsOn, To: "vm.b", Sign: 1, Weight: 0.5, Seed: 0.4, Evidence: 2, Learned: 0.9, Documented: true,
+		Retired: true, Why: "w", Source: "man 2 x", Updated: noon}
+}
+
+func exampleNode() tune.Node {
+	return tune.Node{ID: "vm.a", Kind: tune.NodeTunable, Summary: "s", Source: "x"}
+}
+
+func (r *room) Search(context.Context, SearchRequest) ([]SearchHit, error) {
+	if r.snap.Ticks == 0 {
+		return nil, r.err
+	}
+	return []SearchHit{{Kind: "tunable", Name: "vm.a", Score: 0.5, Why: "words: a"}}, r.err
+}
+func (r *room) Neighborhood(context.Context, NeighborhoodRequest) (Neighborhood, error) {
+	if r.snap.Ticks == 0 {
+		return Neighborhood{Node: exampleNode()}, r.err
+	}
+	return Neighborhood{Node: exampleNode(), Edges: []tune.Edge{exampleEdge()},
+		Reached: []Reached{{Node: exampleNode(), Depth: 1, Strength: 0.5, Edge: exampleEdge()}}}, r.err
+}
+func (r *room) Path(context.Context, PathRequest) (Path, error) {
+	if r.snap.Ticks == 0 {
+		return Path{}, r.err
+	}
+	return Path{Edges: []tune.Edge{exampleEdge()}, Strength: 0.5}, r.err
+}
+func (r *room) Decay(context.Context, DecayRequest) (Decay, error) {
+	if r.snap.Ticks == 0 {
+		return Decay{}, r.err
+	}
+	return Decay{Now: noon, At: noon, Edges: []DecayedEdge{{From: "vm.a", Type: tune.DependsOn, To: "vm.b", WeightNow: 0.5}}}, r.err
+}
+func (r *room) UpsertTunable(_ context.Context, req TunableRequest) (tune.Node, error) {
+	r.taught = append(r.taught, req)
+	return exampleNode(), r.err
+}
+func (r *room) UpsertEdge(_ context.Context, req EdgeRequest) (tune.Edge, error) {
+	r.taught = append(r.taught, req)
+	return exampleEdge(), r.err
+}
+func (r *room) Induce(_ context.Context, req InduceRequest) ([]Finding, error) {
+	r.taught = append(r.taught, req)
+	if r.snap.Ticks == 0 {
+		return nil, r.err
+	}
+	return []Finding{{A: "vm.a", B: "vm.b", Interaction: 0.5, Low: 0.4, High: 0.6, Runs: 2, Kept: true}}, r.err
+}
+func (r *room) UpsertTrace(_ context.Context, req TraceRequest) (TraceResult, error) {
+	r.taught = append(r.taught, req)
+	return TraceResult{ID: "t", Learned: true}, r.err
+}
+
 func newRoom() *room {
 	return &room{state: exampleState(), snap: tune.Snapshot{Time: noon, Window: 10, Ticks: 3, BootID: "b",
 		Signals: map[string]float64{"vm.pgfault": 3, "tcp.listen_overflows": 0, "request.latency_ms.p95": 12, "cpu.load1.last": 0.5,
@@ -121,7 +176,7 @@ func newConsole(t *testing.T, r *room) *Console {
 }
 
 func wiring(r *room) Config {
-	return Config{Watch: r, Adviser: r, Rollouts: r, Samples: r, Records: r, Hub: NewHub(), Version: "v0",
+	return Config{Watch: r, Adviser: r, Rollouts: r, Samples: r, Records: r, Knowing: r, Teaching: r, Hub: NewHub(), Version: "v0",
 		Collectors: func() []CollectorStat {
 			return []CollectorStat{{Name: "vmstat", Duration: time.Millisecond, Success: true}, {Name: "zswap"}}
 		},

@@ -84,6 +84,11 @@ func TestSchemasMatchTypes(t *testing.T) {
 		"History": History{}, "RollbackResult": RollbackResult{}, "Event": Event{}, "MeterSample": tune.MeterSample{},
 		"RecommendRequest": RecommendRequest{}, "ApplyRequest": ApplyRequest{}, "RollbackRequest": RollbackRequest{},
 		"AdvanceRequest": AdvanceRequest{}, "HoldRequest": HoldRequest{}, "SampleRequest": SampleRequest{},
+		"Node": tune.Node{}, "Edge": tune.Edge{}, "SearchRequest": SearchRequest{}, "SearchResult": SearchResult{}, "SearchHit": SearchHit{},
+		"NeighborhoodRequest": NeighborhoodRequest{}, "Neighborhood": Neighborhood{}, "Reached": Reached{}, "PathRequest": PathRequest{},
+		"Path": Path{}, "DecayRequest": DecayRequest{}, "Decay": Decay{}, "DecayedEdge": DecayedEdge{}, "TunableRequest": TunableRequest{},
+		"EdgeRequest": EdgeRequest{}, "InduceRequest": InduceRequest{}, "SweepRun": SweepRun{}, "Findings": Findings{}, "Finding": Finding{},
+		"TraceRequest": TraceRequest{}, "TraceChange": TraceChange{}, "TraceResult": TraceResult{},
 	}
 	if d := cmp.Diff(slices.Sorted(maps.Keys(doc.Components.Schemas)), slices.Sorted(maps.Keys(types))); d != "" {
 		t.Errorf("schemas (-contract +types):\n%s", d)
@@ -123,6 +128,12 @@ func TestAnswersMatchTheContract(t *testing.T) {
 		"/get_recommendations": `{"window_s":8}`, "/apply": `{"id":"0123456789ab"}`, "/rollback": `{"all":true}`,
 		"/rollout/advance": `{"id":"x"}`, "/rollout/hold": `{"hold":true}`,
 		"/rollout/sample": `{"rollout":"x","seq":1,"sample":{"p95_ms":3}}`,
+		"/kb/search":      `{"text":"accept queue","by":"fused","limit":3}`, "/kb/typed_neighborhood": `{"node":"vm.a","depth":2,"types":["relieves"]}`,
+		"/kb/dependency_path": `{"from":"vm.a","to":"vm.b"}`, "/kb/decay": `{"at":"2026-04-04T12:00:00Z"}`,
+		"/kb/upsert_tunable": `{"name":"vm.new","summary":"s"}`,
+		"/kb/dep_edge":       `{"from":"vm.a","type":"depends_on","to":"vm.b","weight":0.5,"source":"man 2 x"}`,
+		"/kb/induce":         `{"metric":"p95_ms","better":"lower","runs":[{"on":["vm.a"],"value":2}]}`,
+		"/kb/upsert_trace":   traceBody, "/log_outcome": traceBody,
 	}
 	good, bad, empty := newRoom(), newRoom(), &room{state: tune.LoopState{Phase: "starting"}}
 	bad.err = &tune.Error{Op: "find", Subject: "x", Err: tune.ErrUnknown, Hint: "look elsewhere"}
@@ -140,6 +151,9 @@ func TestAnswersMatchTheContract(t *testing.T) {
 		}
 	}
 }
+
+const traceBody = `{"symptoms":["s"],"changes":[{"tunable":"vm.a","proposed":"2"}],"state":"committed","effect":` +
+	`{"metric":"p95_ms","better":"lower","ratio":0.5,"low":0.4,"high":0.6}}`
 
 func check(t *testing.T, doc *openapi3.T, client *http.Client, method, path, body string) {
 	t.Helper()

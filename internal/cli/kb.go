@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -18,43 +17,6 @@ func (a *app) kbCommand() *cobra.Command {
 	}
 	cmd.AddCommand(a.kbSearchCommand(), a.kbShowCommand(), a.kbNeighborhoodCommand(), a.kbPathCommand(),
 		a.kbInduceCommand(), a.kbStatsCommand(), a.kbExportCommand(), a.kbImportCommand())
-	return cmd
-}
-
-type searchDocument struct {
-	Hits []hit `json:"hits"`
-}
-
-func (a *app) kbSearchCommand() *cobra.Command {
-	var limit int
-	cmd := &cobra.Command{
-		Use:     "search TEXT...",
-		Short:   "find tunables and symptoms by keywords",
-		Example: "  semantos kb search accept queue overflow",
-		Args:    cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if limit < 1 {
-				return usage("read --limit", fmt.Sprint(limit), "give a number from 1", "it is too small")
-			}
-			r, err := a.openRooms()
-			if err != nil {
-				return err
-			}
-			hits := search(passages(r.cat.All(), r.rules), args, limit)
-			return a.print(searchDocument{Hits: hits}, func() {
-				if len(hits) == 0 {
-					fmt.Fprintln(a.stdout, "Nothing found: no tunable or symptom has any of these words.")
-					return
-				}
-				rows := make([][]string, len(hits))
-				for i, h := range hits {
-					rows[i] = []string{h.Kind, h.Name, fmt.Sprintf("%.2f", h.Score), h.Why}
-				}
-				table(a.stdout, []string{"KIND", "NAME", "SCORE", "WHY"}, rows)
-			})
-		},
-	}
-	cmd.Flags().IntVar(&limit, "limit", 10, "how many hits to print")
 	return cmd
 }
 

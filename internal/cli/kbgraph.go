@@ -85,22 +85,11 @@ func (a *app) kbNeighborhoodCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			name := r.nodeName(args[0])
-			near, err := g.Neighborhood(name, graph.Around{Depth: depth, Types: allowed, Limit: limit})
-			node, known := g.Node(name)
-			switch {
-			case !known:
-				return r.unknownNode(args[0], err)
-			case err != nil:
+			doc, err := r.around(g, args[0], graph.Around{Depth: depth, Types: allowed, Limit: limit})
+			if err != nil {
 				return err
 			}
-			doc := neighborhoodDocument{Node: node, Edges: []tune.Edge{}, Reached: near}
-			for _, n := range near {
-				if n.Edge.From == name || n.Edge.To == name {
-					doc.Edges = append(doc.Edges, n.Edge)
-				}
-			}
-			return a.print(doc, func() { a.showReached(near) })
+			return a.print(doc, func() { a.showReached(doc.Reached) })
 		},
 	}
 	cmd.Flags().IntVar(&depth, "depth", 1, "how many edges away, 1 to 6")
@@ -125,14 +114,7 @@ func (a *app) kbPathCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			for i, name := range args {
-				args[i] = r.nodeName(name)
-				if _, ok := g.Node(args[i]); !ok {
-					_, err := g.Path(args[i], args[i])
-					return r.unknownNode(name, err)
-				}
-			}
-			chain, err := g.Path(args[0], args[1], allowed...)
+			chain, err := r.chain(g, args[0], args[1], allowed)
 			if err != nil {
 				return err
 			}
@@ -148,6 +130,39 @@ func (a *app) kbPathCommand() *cobra.Command {
 	}
 	cmd.Flags().StringSliceVar(&types, "type", nil, "only edges of this type (repeatable): "+joinTypes())
 	return cmd
+}
+
+// around gives what lies near a node, by any of its names.
+func (r *rooms) around(g *graph.Graph, called string, a graph.Around) (neighborhoodDocument, error) {
+	name := r.nodeName(called)
+	near, err := g.Neighborhood(name, a)
+	node, known := g.Node(name)
+	switch {
+	case !known:
+		return neighborhoodDocument{}, r.unknownNode(called, err)
+	case err != nil:
+		return neighborhoodDocument{}, err
+	}
+	doc := neighborhoodDocument{Node: node, Edges: []tune.Edge{}, Reached: near}
+	for _, n := range near {
+		if n.Edge.From == name || n.Edge.To == name {
+			doc.Edges = append(doc.Edges, n.Edge)
+		}
+	}
+	return doc, nil
+}
+
+// chain gives the strongest chain between two nodes, by any of their names.
+func (r *rooms) chain(g *graph.Graph, from, to string, types []tune.EdgeType) (graph.Chain, error) {
+	ends := []string{from, to}
+	for i, called := range ends {
+		ends[i] = r.nodeName(called)
+		if _, ok := g.Node(ends[i]); !ok {
+			_, err := g.Path(ends[i], ends[i])
+			return graph.Chain{}, r.unknownNode(called, err)
+		}
+	}
+	return g.Path(ends[0], ends[1], types...)
 }
 
 func (a *app) showReached(near []graph.Reached) {

@@ -69,14 +69,8 @@ func (a *app) kbInduceCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			for i, run := range sweep.Runs {
-				for j, name := range run.On {
-					t, err := r.lookup(name)
-					if err != nil {
-						return err
-					}
-					sweep.Runs[i].On[j] = t.Name
-				}
+			if err := r.nameRuns(sweep); err != nil {
+				return err
 			}
 			store, err := a.openStore(cmd.Context())
 			if err != nil {
@@ -98,6 +92,20 @@ func (a *app) kbInduceCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&source, "source", "", "what the edges name as their source; by default the file")
 	return cmd
+}
+
+// nameRuns gives the tunables of a sweep the catalogue's names.
+func (r *rooms) nameRuns(sweep learn.Sweep) error {
+	for i, run := range sweep.Runs {
+		for j, name := range run.On {
+			t, err := r.lookup(name)
+			if err != nil {
+				return err
+			}
+			sweep.Runs[i].On[j] = t.Name
+		}
+	}
+	return nil
 }
 
 func (a *app) showFindings(found []learn.Finding) {

@@ -1,99 +1,98 @@
 package cli
 
 import (
-	"math"
-	"sort"
+	"context"
+	"fmt"
+	"slices"
 	"strings"
-	"unicode"
 
-	"semantos/internal/tune"
+	"github.com/spf13/cobra"
+
+	"semantos/kb/graph"
+	"semantos/kb/retrieve"
 )
 
-// hit is one answer of kb search.
-type hit struct {
-	Kind  string  `json:"kind"` // tunable or symptom
-	Name  string  `json:"name"`
-	Score float64 `json:"score"`
-	Why   string  `json:"why"`
+// searchDocument is what kb search --json prints.
+type searchDocument struct {
+	Hits []retrieve.Hit `json:"hits"`
 }
 
-// passage is one thing that can be found: its name counts double.
-type passage struct {
-	kind, name, why string
-	words           map[string]int
-	length          int
-}
-
-// passages are the catalogue's tunables and the rules' symptoms.
-func passages(tunables []*tune.Tunable, rules []tune.Rule) []passage {
-	var out []passage
-	for _, t := range tunables {
-		out = append(out, newPassage("tunable", t.Name, t.Summary,
-			t.Domain, t.Danger, strings.Join(t.Aliases, " "), strings.Join(t.Elements, " ")))
+// searchIndex makes the index over what the catalogue and the rules name, joined by the graph's edges.
+func (a *app) searchIndex(ctx context.Context, r *rooms, g *graph.Graph) (*retrieve.Index, error) {
+	docs, err := retrieve.Documents(r.cat.All(), r.rules)
+	if err != nil {
+		return nil, err
 	}
-	for _, r := range rules {
-		text := []string{r.Resource, r.Says, r.When, strings.Join(r.Show, " ")}
-		why := r.Says
-		if len(r.Relief) > 0 {
-			why = r.Relief[0].Why // a sentence without the numbers of a host
-		}
-		for _, relief := range r.Relief {
-			text = append(text, relief.Why, relief.Expect)
-			for _, c := range relief.Changes {
-				text = append(text, c.Tunable)
+	e, err := a.embedder()
+	if err != nil {
+		return nil, err
+	}
+	near := retrieve.Neighbours(slices.Collect(g.AllEdges()))
+	x, err := retrieve.New(ctx, docs, e, near)
+	if err == nil || ctx.Err() != nil {
+		return x, err
+	}
+	a.say("note: meaning is not compared: %v", err)
+	return retrieve.New(ctx, docs, nil, near)
+}
+
+func (a *app) kbSearchCommand() *cobra.Command {
+	var limit int
+	var by string
+	cmd := &cobra.Command{
+		Use:   "search TEXT...",
+		Short: "find tunables and symptoms for a question in plain words",
+		Long: "Ranks by words, by meaning and by what the edges of the graph lead to, fused into one list. --json prints\n" +
+			"{\"hits\":[{\"kind\", \"name\", \"score\", \"why\"}]}, best first; scores compare within one answer only.",
+		Example: "  semantos kb search connections reset when traffic spikes\n  semantos kb search --by keyword accept queue overflow",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if limit < 1 {
+				return usage("read --limit", fmt.Sprint(limit), "give a number from 1", "it is too small")
 			}
-		}
-		out = append(out, newPassage("symptom", r.Name, why, text...))
-	}
-	return out
-}
-
-func newPassage(kind, name, why string, rest ...string) passage {
-	p := passage{kind: kind, name: name, why: why, words: map[string]int{}}
-	for _, text := range append([]string{name, name, why}, rest...) {
-		for _, w := range words(text) {
-			p.words[w]++
-			p.length++
-		}
-	}
-	return p
-}
-
-func words(text string) []string {
-	return strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
-}
-
-// search ranks passages by BM25 (k1 1.2, b 0.75); equal scores stand in the order of their names.
-func search(all []passage, query []string, limit int) []hit {
-	mean := 0.0
-	for _, p := range all {
-		mean += float64(p.length) / float64(len(all))
-	}
-	scores := make([]float64, len(all))
-	for _, word := range words(strings.Join(query, " ")) {
-		found := 0
-		for _, p := range all {
-			if p.words[word] > 0 {
-				found++
+			ranker, err := readRanker(by)
+			if err != nil {
+				return err
 			}
-		}
-		rarity := math.Log(1 + (float64(len(all)-found)+0.5)/(float64(found)+0.5))
-		for i, p := range all {
-			n := float64(p.words[word])
-			scores[i] += rarity * n * 2.2 / (n + 1.2*(0.25+0.75*float64(p.length)/mean))
-		}
+			r, g, err := a.openGraph(cmd.Context())
+			if err != nil {
+				return err
+			}
+			x, err := a.searchIndex(cmd.Context(), r, g)
+			if err != nil {
+				return err
+			}
+			hits, err := x.SearchBy(cmd.Context(), ranker, strings.Join(args, " "), limit)
+			if err != nil {
+				return err
+			}
+			return a.print(searchDocument{Hits: hits}, func() { a.showHits(hits) })
+		},
 	}
-	hits := []hit{}
-	for i, p := range all {
-		if scores[i] > 0 {
-			hits = append(hits, hit{Kind: p.kind, Name: p.name, Score: math.Round(scores[i]*1000) / 1000, Why: p.why})
-		}
+	cmd.Flags().IntVar(&limit, "limit", 10, "how many hits to print")
+	cmd.Flags().StringVar(&by, "by", string(retrieve.Fused), "what orders them: keyword, vector, graph or fused")
+	return cmd
+}
+
+// readRanker reads --by and the field of the same name; "" is fused.
+func readRanker(by string) (retrieve.Ranker, error) {
+	switch r := retrieve.Ranker(by); r {
+	case "":
+		return retrieve.Fused, nil
+	case retrieve.Keyword, retrieve.Vector, retrieve.Graph, retrieve.Fused:
+		return r, nil
 	}
-	sort.SliceStable(hits, func(i, j int) bool {
-		if hits[i].Score != hits[j].Score {
-			return hits[i].Score > hits[j].Score
-		}
-		return hits[i].Name < hits[j].Name
-	})
-	return hits[:min(limit, len(hits))]
+	return "", usage("search by", by, "give keyword, vector, graph or fused", "nothing is ranked by this")
+}
+
+func (a *app) showHits(hits []retrieve.Hit) {
+	if len(hits) == 0 {
+		fmt.Fprintln(a.stdout, "Nothing found: no tunable or symptom is near these words.")
+		return
+	}
+	rows := make([][]string, len(hits))
+	for i, h := range hits {
+		rows[i] = []string{h.Kind, h.ID, fmt.Sprintf("%.2f", h.Score), oneLine(h.Why)}
+	}
+	table(a.stdout, []string{"KIND", "NAME", "SCORE", "WHY"}, rows)
 }

@@ -50,8 +50,8 @@ func (a *app) serve(ctx context.Context) error {
 	a.log = log
 	s := &server{app: a, hub: console.NewHub()}
 	desk, err := console.New(console.Config{
-		Watch: s, Adviser: s, Rollouts: s, Samples: s, Records: s, Collectors: s.collectors, Hub: s.hub,
-		Probes: s.probes, HostID: a.hostName(), Version: version, Listen: a.cfg.Listen, UID: a.uid, Log: log,
+		Watch: s, Adviser: s, Rollouts: s, Samples: s, Records: s, Knowing: knows{s}, Teaching: knows{s},
+		Collectors: s.collectors, Hub: s.hub, Probes: s.probes, HostID: a.hostName(), Version: version, Listen: a.cfg.Listen, UID: a.uid, Log: log,
 	})
 	if err != nil {
 		return err
@@ -114,6 +114,7 @@ func (a *app) openLive(ctx context.Context, s *server, log *slog.Logger) (*live,
 	if l.know, err = a.openKnowledge(ctx, r, store, true); err != nil {
 		return nil, err
 	}
+	l.find = a.startFinder(ctx, r, l.know)
 	l.trials, err = a.newTrials(ctx, r, store, l.know)
 	switch {
 	case err == nil:

@@ -33,6 +33,7 @@ type live struct {
 	loop    *loop.Loop
 	trials  *trials
 	know    *knowledge.Knowledge
+	find    *finder
 	noTrial error // why trials is nil
 }
 

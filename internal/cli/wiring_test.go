@@ -169,7 +169,7 @@ func TestSearchFindsByMeaningfulWords(t *testing.T) {
 	m.run(t, "kb", "search", "accept queue overflow", "--json").decode(t, &doc)
 	var names []string
 	for _, h := range doc.Hits {
-		names = append(names, h.Name)
+		names = append(names, h.ID)
 		if h.Score <= 0 || h.Why == "" {
 			t.Errorf("hit %+v", h)
 		}
