@@ -17,10 +17,22 @@ type Graph struct {
 	nodes []tune.Node
 	index map[string]int32
 	edges []tune.Edge // live ones, weights as of the moment, sorted by From, Type, To
-	first []int32     // arcs of node i are arcs[first[i]:first[i+1]]
+	kinds []uint8     // by edge: its bit in a mask
+	bits  map[tune.EdgeType]uint8
+	first []int32 // arcs of node i are arcs[first[i]:first[i+1]]
 	arcs  []arc
 
+	retired map[edgeKey]bool
+
 	scratch sync.Pool // of *scratch
+	ends    sync.Pool // of *search
+}
+
+// edgeKey names an edge.
+type edgeKey struct {
+	from string
+	kind tune.EdgeType
+	to   string
 }
 
 // arc is one end's view of an edge.
@@ -31,9 +43,11 @@ type arc struct {
 }
 
 // New builds the graph as it reads at a moment; a zero time takes the weights as they stand. Retired
-// edges are left out. An edge whose end is no node, or a node given twice, is tune.ErrCorrupt.
+// edges are left out, unless a document is behind them: those stand whatever outcomes said. An edge whose
+// end is no node, a weight outside [0,1], or a node given twice, is tune.ErrCorrupt.
 func New(nodes []tune.Node, edges []tune.Edge, at time.Time) (*Graph, error) {
-	g := &Graph{nodes: slices.Clone(nodes), index: make(map[string]int32, len(nodes))}
+	g := &Graph{nodes: slices.Clone(nodes), index: make(map[string]int32, len(nodes)), bits: map[tune.EdgeType]uint8{},
+		retired: map[edgeKey]bool{}, edges: make([]tune.Edge, 0, len(edges))}
 	slices.SortFunc(g.nodes, func(a, b tune.Node) int { return cmp.Compare(a.ID, b.ID) })
 	for i, n := range g.nodes {
 		if _, twice := g.index[n.ID]; twice {
@@ -42,7 +56,8 @@ func New(nodes []tune.Node, edges []tune.Edge, at time.Time) (*Graph, error) {
 		g.index[n.ID] = int32(i)
 	}
 	for _, e := range edges {
-		if e.Retired {
+		if e.Retired && !e.Documented {
+			g.retired[edgeKey{e.From, e.Type, e.To}] = true
 			continue
 		}
 		for _, end := range []string{e.From, e.To} {
@@ -53,7 +68,16 @@ func New(nodes []tune.Node, edges []tune.Edge, at time.Time) (*Graph, error) {
 		if !at.IsZero() {
 			e = At(e, at)
 		}
+		if !(e.Weight >= 0 && e.Weight <= 1) {
+			return nil, fmt.Errorf("build graph: edge %s %s %s: weight %v: %w", e.From, e.Type, e.To, e.Weight, tune.ErrCorrupt)
+		}
+		if _, known := g.bits[e.Type]; !known {
+			g.bits[e.Type] = uint8(len(g.bits))
+		}
 		g.edges = append(g.edges, e)
+	}
+	if len(g.bits) > maxKinds {
+		return nil, fmt.Errorf("build graph: %d types of edges, more than %d: %w", len(g.bits), maxKinds, tune.ErrCorrupt)
 	}
 	slices.SortFunc(g.edges, compareEdges)
 	g.link()
@@ -75,8 +99,10 @@ func (g *Graph) link() {
 		g.first[i] += g.first[i-1]
 	}
 	next := slices.Clone(g.first)
+	g.kinds = make([]uint8, len(g.edges))
 	g.arcs = make([]arc, 2*len(g.edges))
 	for i, e := range g.edges {
+		g.kinds[i] = g.bits[e.Type]
 		from, to := g.index[e.From], g.index[e.To]
 		g.arcs[next[from]] = arc{to, int32(i), e.Weight}
 		next[from]++
@@ -127,18 +153,29 @@ func (g *Graph) Nodes() int { return len(g.nodes) }
 // Edges are how many live edges there are.
 func (g *Graph) Edges() int { return len(g.edges) }
 
-// mask allows edge types; none given allows all.
-type mask map[tune.EdgeType]bool
+// Retired tells whether evidence has retired an edge: it was known, and is followed no more.
+func (g *Graph) Retired(from string, typ tune.EdgeType, to string) bool {
+	return g.retired[edgeKey{from, typ, to}]
+}
 
-func newMask(types []tune.EdgeType) mask {
+// mask is the set of edge types that are followed, one bit each.
+type mask uint64
+
+// maxKinds is how many types a mask holds.
+const maxKinds = 64
+
+// mask gives the bits of types; none given is all. A type no edge has sets no bit.
+func (g *Graph) mask(types []tune.EdgeType) mask {
 	if len(types) == 0 {
-		return nil
+		return ^mask(0)
 	}
-	m := mask{}
+	var m mask
 	for _, t := range types {
-		m[t] = true
+		if bit, ok := g.bits[t]; ok {
+			m |= 1 << bit
+		}
 	}
 	return m
 }
 
-func (m mask) allows(t tune.EdgeType) bool { return m == nil || m[t] }
+func (g *Graph) follows(m mask, edge int32) bool { return m>>g.kinds[edge]&1 == 1 }

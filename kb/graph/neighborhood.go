@@ -43,16 +43,12 @@ func (g *Graph) Neighborhood(id string, a Around) ([]Reached, error) {
 		w = newScratch(len(g.nodes))
 	}
 	defer g.scratch.Put(w)
-	seen := w.spread(g, start, a.Depth, newMask(a.Types))
-	defer w.forget(seen)
-	best, depth, last := w.best, w.depth, w.last
-	slices.SortFunc(seen, func(x, y int32) int { return cmp.Or(cmp.Compare(best[y], best[x]), cmp.Compare(x, y)) })
-	if a.Limit > 0 && len(seen) > a.Limit {
-		seen = seen[:a.Limit]
-	}
-	out := make([]Reached, len(seen))
-	for i, at := range seen {
-		out[i] = Reached{Node: g.nodes[at], Depth: int(depth[at]), Strength: best[at], Edge: g.edges[last[at]]}
+	w.spread(g, start, a.Depth, g.mask(a.Types))
+	defer w.forget()
+	best := w.strongest(a.Limit)
+	out := make([]Reached, len(best))
+	for i, x := range best {
+		out[i] = Reached{Node: g.nodes[x.at], Depth: int(w.depth[x.at]), Strength: x.strength, Edge: g.edges[w.last[x.at]]}
 	}
 	return out, nil
 }
@@ -64,6 +60,19 @@ type scratch struct {
 	now, next []float64 // strength reached in the layer, 0 where it was not improved
 	last      []int32
 	depth     []int8
+
+	seen, frontier, after []int32
+	ranked                []ranked
+}
+
+// ranked is a node reached, with its strength beside it: sorting must not look it up elsewhere.
+type ranked struct {
+	strength float64
+	at       int32
+}
+
+func (r ranked) compare(o ranked) int {
+	return cmp.Or(cmp.Compare(o.strength, r.strength), cmp.Compare(r.at, o.at))
 }
 
 func newScratch(n int) *scratch {
@@ -71,28 +80,29 @@ func newScratch(n int) *scratch {
 		last: make([]int32, n), depth: make([]int8, n)}
 }
 
-func (w *scratch) forget(seen []int32) {
-	for _, i := range seen {
+func (w *scratch) forget() {
+	for _, i := range w.seen {
 		w.best[i], w.depth[i] = 0, 0
 	}
 }
 
 // spread finds the best strengths by number of edges, layer by layer: a chain of few strong edges must
-// not be hidden by a stronger one that has used up the depth. It gives the nodes reached.
-func (w *scratch) spread(g *Graph, start int32, depth int, allowed mask) (seen []int32) {
+// not be hidden by a stronger one that has used up the depth. The nodes reached are w.seen.
+func (w *scratch) spread(g *Graph, start int32, depth int, allowed mask) {
 	w.now[start] = 1
-	frontier, after := []int32{start}, []int32(nil)
+	w.seen = w.seen[:0]
+	frontier, after := append(w.frontier[:0], start), w.after[:0]
 	for d := 1; d <= depth && len(frontier) > 0; d++ {
 		for _, at := range frontier {
 			strength := w.now[at]
 			w.now[at] = 0
 			for _, x := range g.of(at) {
 				s := strength * x.weight
-				if x.to == start || s <= w.best[x.to] || allowed != nil && !allowed[g.edges[x.edge].Type] {
+				if s <= w.best[x.to] || x.to == start || !g.follows(allowed, x.edge) {
 					continue
 				}
 				if w.depth[x.to] == 0 {
-					seen = append(seen, x.to)
+					w.seen = append(w.seen, x.to)
 				}
 				if w.next[x.to] == 0 {
 					after = append(after, x.to)
@@ -106,5 +116,29 @@ func (w *scratch) spread(g *Graph, start int32, depth int, allowed mask) (seen [
 	for _, at := range frontier {
 		w.now[at] = 0
 	}
-	return seen
+	w.frontier, w.after = frontier, after
+}
+
+// strongest gives what was reached, strongest first, at most limit (0: all). With a limit the rest is
+// never sorted: what beats the weakest kept is gathered, and cut back when it has doubled.
+func (w *scratch) strongest(limit int) []ranked {
+	out := w.ranked[:0]
+	floor := -1.0
+	for _, at := range w.seen {
+		if w.best[at] < floor {
+			continue
+		}
+		out = append(out, ranked{w.best[at], at})
+		if limit > 0 && len(out) >= 2*limit {
+			slices.SortFunc(out, ranked.compare)
+			out = out[:limit]
+			floor = out[limit-1].strength
+		}
+	}
+	slices.SortFunc(out, ranked.compare)
+	w.ranked = out
+	if limit > 0 && len(out) > limit {
+		out = out[:limit]
+	}
+	return out
 }

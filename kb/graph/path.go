@@ -1,7 +1,6 @@
 package graph
 
 import (
-	"container/heap"
 	"slices"
 
 	"semantos/internal/tune"
@@ -30,12 +29,19 @@ func (g *Graph) Path(from, to string, types ...tune.EdgeType) (Chain, error) {
 	if a == b {
 		return Chain{Edges: []tune.Edge{}, Strength: 1}, nil
 	}
-	s := &search{g: g, allowed: newMask(types), meet: -1}
-	s.sides[0], s.sides[1] = newSide(a), newSide(b)
+	s, _ := g.ends.Get().(*search)
+	if s == nil {
+		s = &search{g: g, sides: [2]*side{newSide(len(g.nodes)), newSide(len(g.nodes))}}
+	}
+	defer g.ends.Put(s)
+	s.allowed, s.best, s.meet = g.mask(types), 0, -1
+	s.sides[0].begin(a)
+	s.sides[1].begin(b)
 	s.run()
 	return s.chain(), nil
 }
 
+// search is the memory of one question, kept between them like scratch.
 type search struct {
 	g       *Graph
 	allowed mask
@@ -44,66 +50,89 @@ type search struct {
 	meet    int32
 }
 
-// side is one end's view: the strongest known chain to each node it has reached.
+// side is one end's view: by node, the strongest known chain to it.
 type side struct {
-	reached map[int32]*label
+	labels  []label
+	touched []int32
 	open    queue
 }
 
+// label is how a node was reached; strength 0 is not at all.
 type label struct {
-	node     int32
-	strength float64
-	edge     int32 // by which it was reached
-	prev     *label
-	done     bool
-	place    int
+	strength   float64
+	edge, prev int32 // by which, and from where; -1 at the end itself
+	done       bool
 }
 
-func newSide(at int32) *side {
-	l := &label{node: at, strength: 1, edge: -1}
-	s := &side{reached: map[int32]*label{at: l}}
-	heap.Push(&s.open, l)
-	return s
+func newSide(n int) *side { return &side{labels: make([]label, n)} }
+
+func (s *side) begin(at int32) {
+	for _, i := range s.touched {
+		s.labels[i] = label{}
+	}
+	s.touched, s.open = s.touched[:0], s.open[:0]
+	s.reach(at, label{strength: 1, edge: -1, prev: -1})
+	s.open.push(ranked{1, at})
 }
 
-// run expands the stronger front until no chain through both can beat the best that was found.
+func (s *side) reach(at int32, l label) {
+	if s.labels[at].strength == 0 {
+		s.touched = append(s.touched, at)
+	}
+	s.labels[at] = l
+}
+
+// top drops what was reached better since it was queued, and gives the strongest left; 0 when none is.
+func (s *side) top() float64 {
+	for len(s.open) > 0 {
+		x := s.open[0]
+		if l := s.labels[x.at]; !l.done && l.strength == x.strength {
+			return x.strength
+		}
+		s.open.pop()
+	}
+	return 0
+}
+
+// run expands the smaller front until no chain through both can beat the best that was found: a hub's
+// thousand arcs are not opened before they must be.
 func (s *search) run() {
-	for len(s.sides[0].open) > 0 && len(s.sides[1].open) > 0 {
-		x, y := s.sides[0].open[0].strength, s.sides[1].open[0].strength
+	for {
+		x, y := s.sides[0].top(), s.sides[1].top()
 		if x*y <= s.best {
 			return
 		}
-		// The smaller front grows: a hub's thousand arcs are not opened before they must be.
 		if len(s.sides[0].open) <= len(s.sides[1].open) {
-			s.expand(s.sides[0], s.sides[1])
+			s.expand(s.sides[0], s.sides[1], y)
 		} else {
-			s.expand(s.sides[1], s.sides[0])
+			s.expand(s.sides[1], s.sides[0], x)
 		}
 	}
 }
 
-func (s *search) expand(near, far *side) {
-	l := heap.Pop(&near.open).(*label)
-	l.done = true
-	for _, x := range s.g.of(l.node) {
-		strength := l.strength * x.weight
-		if strength <= s.best || !s.allowed.allows(s.g.edges[x.edge].Type) {
-			continue // no chain through it can win: the rest of it is at most 1
-		}
-		n := near.reached[x.to]
-		switch {
-		case n == nil:
-			n = &label{node: x.to, strength: strength, edge: x.edge, prev: l}
-			near.reached[x.to] = n
-			heap.Push(&near.open, n)
-		case n.done || strength <= n.strength:
+// expand settles the strongest open node of a side. What the far side has not settled is at most beyond
+// away from its end; what it has settled needs no further search, since the rest of its chain is known.
+func (s *search) expand(near, far *side, beyond float64) {
+	at := near.open.pop().at
+	near.labels[at].done = true
+	from := near.labels[at].strength
+	for _, x := range s.g.of(at) {
+		strength := from * x.weight
+		if strength <= s.best || strength <= near.labels[x.to].strength || near.labels[x.to].done || !s.g.follows(s.allowed, x.edge) {
 			continue
-		default:
-			n.strength, n.edge, n.prev = strength, x.edge, l
-			heap.Fix(&near.open, n.place)
 		}
-		if other := far.reached[x.to]; other != nil && n.strength*other.strength > s.best {
-			s.best, s.meet = n.strength*other.strength, x.to
+		other := far.labels[x.to]
+		through := strength * other.strength
+		ahead := !other.done && strength*beyond > s.best
+		if through <= s.best && !ahead {
+			continue
+		}
+		near.reach(x.to, label{strength: strength, edge: x.edge, prev: at})
+		if ahead {
+			near.open.push(ranked{strength, x.to})
+		}
+		if through > s.best {
+			s.best, s.meet = through, x.to
 		}
 	}
 }
@@ -113,35 +142,52 @@ func (s *search) chain() Chain {
 		return Chain{Edges: []tune.Edge{}}
 	}
 	var out []tune.Edge
-	for l := s.sides[0].reached[s.meet]; l.prev != nil; l = l.prev {
-		out = append(out, s.g.edges[l.edge])
-	}
-	slices.Reverse(out)
-	for l := s.sides[1].reached[s.meet]; l.prev != nil; l = l.prev {
-		out = append(out, s.g.edges[l.edge])
+	for k, side := range s.sides {
+		for l := side.labels[s.meet]; l.prev >= 0; l = side.labels[l.prev] {
+			out = append(out, s.g.edges[l.edge])
+		}
+		if k == 0 {
+			slices.Reverse(out)
+		}
 	}
 	return Chain{Edges: out, Strength: s.best}
 }
 
-// queue is a heap, strongest first.
-type queue []*label
+// queue is a binary heap, strongest first and by node where equal. It is not container/heap: that
+// allocates for each element, which is most of the time of a search.
+type queue []ranked
 
-func (q queue) Len() int { return len(q) }
-func (q queue) Less(i, j int) bool {
-	return q[i].strength > q[j].strength || q[i].strength == q[j].strength && q[i].node < q[j].node
+func (q *queue) push(x ranked) {
+	h := append(*q, x)
+	*q = h
+	for i := len(h) - 1; i > 0; {
+		up := (i - 1) / 2
+		if h[up].compare(h[i]) <= 0 {
+			return
+		}
+		h[up], h[i] = h[i], h[up]
+		i = up
+	}
 }
-func (q queue) Swap(i, j int) {
-	q[i], q[j] = q[j], q[i]
-	q[i].place, q[j].place = i, j
-}
-func (q *queue) Push(x any) {
-	l := x.(*label)
-	l.place = len(*q)
-	*q = append(*q, l)
-}
-func (q *queue) Pop() any {
-	old := *q
-	l := old[len(old)-1]
-	*q = old[:len(old)-1]
-	return l
+
+func (q *queue) pop() ranked {
+	h := *q
+	first, last := h[0], len(h)-1
+	h[0] = h[last]
+	h = h[:last]
+	*q = h
+	for i := 0; ; {
+		down := 2*i + 1
+		if down >= last {
+			return first
+		}
+		if down+1 < last && h[down+1].compare(h[down]) < 0 {
+			down++
+		}
+		if h[i].compare(h[down]) <= 0 {
+			return first
+		}
+		h[i], h[down] = h[down], h[i]
+		i = down
+	}
 }
