@@ -9,6 +9,8 @@ import (
 	"sort"
 	"strings"
 
+	"gonum.org/v1/gonum/stat/distuv"
+
 	"semantos/internal/tune"
 )
 
@@ -73,14 +75,14 @@ type pair struct {
 
 // Induce finds the interactions of a sweep. The bounds are those of a studentised bootstrap of the
 // largest statistic over all pairs (Westfall and Young, 1993: it corrects for many pairs and uses their
-// correlation; the cells without and with one change are shared). Residuals are pooled: the noise is
-// taken to be alike in all cells on the log scale.
+// correlation; the cells without and with one change are shared). It pools the residuals, which is right
+// where the noise is alike in all cells on the log scale. Where it is not, a noisy cell with few runs would
+// pass for an interaction; so no interval is narrower than Welch's (1947), which takes each cell's own
+// variance and is corrected for many pairs by Bonferroni.
 func Induce(s Sweep, o Options) ([]Finding, error) {
-	if o.Level == 0 {
-		o.Level = 0.05
-	}
-	if o.Resamples == 0 {
-		o.Resamples = 2000
+	o, err := o.complete()
+	if err != nil {
+		return nil, err
 	}
 	cells, index, err := readCells(s)
 	if err != nil {
@@ -95,7 +97,7 @@ func Induce(s Sweep, o Options) ([]Finding, error) {
 	out := make([]Finding, len(pairs))
 	for i, p := range pairs {
 		estimate, unit := p.estimate(cells, nil)
-		half := critical * spread * unit
+		half := max(critical*spread*unit, p.welch(cells, o.Level/float64(len(pairs))))
 		f := Finding{A: p.a, B: p.b, Interaction: estimate, Low: estimate - half, High: estimate + half, Runs: math.MaxInt}
 		for _, c := range p.cells {
 			f.Runs = min(f.Runs, len(cells[c].values))
@@ -108,6 +110,29 @@ func Induce(s Sweep, o Options) ([]Finding, error) {
 	})
 	return out, nil
 }
+
+// complete fills in the defaults; a level that is none, or too few or too many resamples, is
+// tune.ErrUsage.
+func (o Options) complete() (Options, error) {
+	if o.Level == 0 {
+		o.Level = 0.05
+	}
+	if o.Resamples == 0 {
+		o.Resamples = 2000
+	}
+	if !(o.Level > 0 && o.Level < 1) {
+		return o, badSweep(fmt.Sprintf("level %v", o.Level), "give a chance between 0 and 1, such as 0.05")
+	}
+	if o.Resamples < minResamples || o.Resamples > maxResamples {
+		return o, badSweep(fmt.Sprintf("%d resamples", o.Resamples), fmt.Sprintf("give %d to %d", minResamples, maxResamples))
+	}
+	return o, nil
+}
+
+const (
+	minResamples = 100
+	maxResamples = 100_000
+)
 
 func readCells(s Sweep) ([]cell, map[string]int, error) {
 	sign := 1.0
@@ -194,6 +219,28 @@ func (p pair) estimate(cells []cell, means []float64) (value, unit float64) {
 	return value, math.Sqrt(unit)
 }
 
+// welch is the half width of the interval at a level by the cells' own variances, with the degrees of
+// freedom of Satterthwaite.
+func (p pair) welch(cells []cell, level float64) float64 {
+	sum, squares := 0.0, 0.0
+	for _, i := range p.cells {
+		c := cells[i]
+		free := float64(len(c.values) - 1)
+		variance := 0.0
+		for _, v := range c.values {
+			variance += (v - c.mean) * (v - c.mean) / free
+		}
+		share := max(variance, resolution*resolution) / (free + 1)
+		sum += share
+		squares += share * share / free
+	}
+	return math.Sqrt(sum) * distuv.StudentsT{Mu: 0, Sigma: 1, Nu: sum * sum / squares}.Quantile(1-level/2)
+}
+
+// resolution is the least deviation on the log scale: a meter that answers the same every time still has
+// the resolution of its numbers.
+const resolution = 1e-9
+
 func pooledDeviation(cells []cell) float64 {
 	sum, free := 0.0, 0
 	for _, c := range cells {
@@ -202,8 +249,7 @@ func pooledDeviation(cells []cell) float64 {
 		}
 		free += len(c.values) - 1
 	}
-	// A meter that answers the same every time still has the resolution of its numbers.
-	return max(math.Sqrt(sum/float64(free)), 1e-9)
+	return max(math.Sqrt(sum/float64(free)), resolution)
 }
 
 // criticalValue is the 1-Level quantile of the largest studentised interaction when there is none.
@@ -235,7 +281,7 @@ func criticalValue(cells []cell, pairs []pair, o Options) float64 {
 			sum += squares - total*total/n
 			free += len(c.values) - 1
 		}
-		s := max(math.Sqrt(max(0, sum)/float64(free)), 1e-9)
+		s := max(math.Sqrt(max(0, sum)/float64(free)), resolution)
 		for _, p := range pairs {
 			v, unit := p.estimate(cells, means)
 			largest[b] = max(largest[b], math.Abs(v)/(s*unit))

@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -90,13 +91,43 @@ func TestInduceInventsNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if found[0].Kept {
+		if slices.ContainsFunc(found, func(f Finding) bool { return f.Kept }) {
 			invented++
 		}
 	}
 	rate := float64(invented) / float64(sims)
 	t.Logf("an edge was invented in %.1f %% of %d sweeps", 100*rate, sims)
 	// two standard errors of a rate of 5 % over this many sweeps
+	if rate > 0.05+2*math.Sqrt(0.05*0.95/float64(sims)) {
+		t.Errorf("an edge was invented in %.1f %% of sweeps", 100*rate)
+	}
+}
+
+// TestInduceUnequalCells: no interaction, 2 to 9 runs a cell, and noise that differs from cell to cell by
+// up to a factor of 20: the share of sweeps with an invented edge stays below the level.
+func TestInduceUnequalCells(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(20261124, 8))
+	sims := simulations(300)
+	invented := 0
+	for sim := range sims {
+		s := Sweep{Metric: "p95_ms", Better: "lower"}
+		for _, on := range [][]string{nil, {"a"}, {"b"}, {"c"}, {"d"}, {"a", "b"}, {"a", "c"}, {"a", "d"}, {"b", "c"}, {"b", "d"}, {"c", "d"}} {
+			cv := 0.01 * math.Exp(3*r.Float64())
+			for range 2 + r.IntN(8) {
+				s.Runs = append(s.Runs, Run{On: on, Value: 10 * math.Exp(cv*r.NormFloat64())})
+			}
+		}
+		found, err := Induce(s, Options{Resamples: 300, Seed: uint64(sim)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slices.ContainsFunc(found, func(f Finding) bool { return f.Kept }) {
+			invented++
+		}
+	}
+	rate := float64(invented) / float64(sims)
+	t.Logf("an edge was invented in %.1f %% of %d sweeps", 100*rate, sims)
 	if rate > 0.05+2*math.Sqrt(0.05*0.95/float64(sims)) {
 		t.Errorf("an edge was invented in %.1f %% of sweeps", 100*rate)
 	}
@@ -128,10 +159,20 @@ func TestInduceRefuses(t *testing.T) {
 	}
 }
 
+func TestInduceRefusesOptions(t *testing.T) {
+	t.Parallel()
+	s := sweepOf(rand.New(rand.NewPCG(1, 1)), 2, 3, noise, nil)
+	for _, o := range []Options{{Level: -1}, {Level: 1}, {Level: math.NaN()}, {Resamples: -1}, {Resamples: 5}, {Resamples: 1 << 40}} {
+		if _, err := Induce(s, o); !errors.Is(err, tune.ErrUsage) {
+			t.Errorf("%+v: %v", o, err)
+		}
+	}
+}
+
 func outcome(state tune.State, verdict tune.Verdict, reason string) tune.Trace {
 	return tune.Trace{ID: "t1", State: state, Verdict: verdict, Reason: reason, Symptoms: []string{"s"},
 		Effect:  &tune.Effect{Metric: "p95_ms", Ratio: 0.5, Low: 0.4, High: 0.6},
-		Changes: []tune.Change{{Tunable: "a"}, {Tunable: "b"}}}
+		Changes: []tune.Change{{Tunable: "a"}, {Tunable: "b", Current: "1 2", Proposed: "1 8"}}}
 }
 
 func TestObserve(t *testing.T) {
@@ -150,6 +191,35 @@ func TestObserve(t *testing.T) {
 	if got := Observe(outcome(tune.RolledBack, tune.Inconclusive, tune.ReasonNoEffect), edges); len(got) != 2 || got[0].Value != 0 {
 		t.Errorf("one without effect says %+v", got)
 	}
+	for name, c := range map[string]struct {
+		change func(o *tune.Trace)
+		want   []float64 // of "s relieves a", "b affects p95_ms" (sign -1)
+	}{
+		"one tunable, two targets": {func(o *tune.Trace) { o.Changes = append(o.Changes[1:], o.Changes[1]) }, []float64{1}},
+		"b lowered":                {func(o *tune.Trace) { o.Changes[1].Proposed = "1 1" }, []float64{1, 0}},
+		"b has no order":           {func(o *tune.Trace) { o.Changes[1].Proposed = "bbr x" }, []float64{1}},
+		"b in two directions":      {func(o *tune.Trace) { o.Changes[1].Proposed = "0 9" }, []float64{1}},
+		"kept as not worse":        {func(o *tune.Trace) { o.Effect.High = 1.05; o.Reason = tune.ReasonNotWorse }, nil},
+		"throughput fell":          {func(o *tune.Trace) { o.Effect.Better = "higher" }, nil},
+		"stopped by a person":      {func(o *tune.Trace) { o.State, o.Verdict, o.Reason = tune.RolledBack, tune.Fail, tune.ReasonOperator }, nil},
+	} {
+		o := outcome(tune.Committed, tune.Pass, "better")
+		c.change(&o)
+		var got []float64
+		for _, x := range Observe(o, edges) {
+			got = append(got, x.Value)
+			if name == "one tunable, two targets" && x.Count != 1 {
+				t.Errorf("%s: counted %v times", name, x.Count)
+			}
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s says %v, want %v", name, got, c.want)
+		}
+	}
+	against := []tune.Edge{{From: "s", Type: tune.Relieves, To: "a", Sign: -1}}
+	if got := Observe(outcome(tune.Committed, tune.Pass, "better"), against); len(got) != 1 || got[0].Value != 0 {
+		t.Errorf("a tunable said to worsen a symptom helped: %+v", got)
+	}
 	silent := outcome(tune.Committed, tune.Pass, "unmeasured")
 	silent.Effect = nil
 	for name, o := range map[string]tune.Trace{"unmeasured": silent, "aborted": outcome(tune.RolledBack, tune.Inconclusive, "aborted"),
@@ -167,6 +237,11 @@ func TestApplyShrinksToTheSeed(t *testing.T) {
 	one, event, err := Apply(e, Observation{Value: 1, Count: 1}, "t", at)
 	if err != nil || math.Abs(one.Weight-5.0/9) > 1e-9 || event.Weight != one.Weight || event.Evidence != 1 {
 		t.Errorf("one outcome makes %v (%+v), %v; want (8*0.5+1)/9", one.Weight, event, err)
+	}
+	newer := e
+	newer.Updated = at.AddDate(0, 0, 100)
+	if late, _, err := Apply(newer, Observation{Value: 1, Count: 1}, "t", at); err != nil || math.Abs(late.Evidence-math.Pow(0.98, 100)) > 1e-9 {
+		t.Errorf("an outcome 100 days older than what is known counts %v, %v", late.Evidence, err)
 	}
 	for _, bad := range []Observation{{Value: 1.1, Count: 1}, {Value: math.NaN(), Count: 1}, {Value: 1}, {Value: 1, Count: math.Inf(1)}} {
 		if got, _, err := Apply(e, bad, "", at); !errors.Is(err, tune.ErrOutOfRange) || got != e {
