@@ -125,6 +125,9 @@ func (ad *adviser) learned(ctx context.Context) func(symptom, tunable string) (f
 		return nil
 	}
 	return func(symptom, tunable string) (float64, bool) {
+		if g.Retired(symptom, tune.Relieves, tunable) {
+			return 0, true // its evidence speaks against it: not the same as none
+		}
 		e, ok := g.Edge(symptom, tune.Relieves, tunable)
 		if !ok || e.Seed <= 0 {
 			return 0, false
