@@ -62,7 +62,7 @@ func (c *Console) snapshot(ctx echo.Context) error {
 
 // tidy makes absent lists and maps empty: a client need not tell null from none.
 func tidy(s tune.Snapshot) tune.Snapshot {
-	s.Missing = list(s.Missing)
+	s.Missing, s.Workloads = list(s.Missing), list(s.Workloads)
 	if s.Signals == nil {
 		s.Signals = map[string]float64{}
 	}

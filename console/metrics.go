@@ -29,7 +29,7 @@ type page struct {
 
 	info, ready, phase, ticks, tickErrors, diagnoses, decisions, lastTick, lastDiagnosis *prometheus.Desc
 	resting, yielded, leftovers, severity, duration, success, window, signal, dropped    *prometheus.Desc
-	probeUp, probeDuty, probeCPU, probeLost                                              *prometheus.Desc
+	probeUp, probeDuty, probeCPU, probeLost, workload                                    *prometheus.Desc
 }
 
 func newMetrics(cfg Config) (http.Handler, error) {
@@ -56,6 +56,7 @@ func newMetrics(cfg Config) (http.Handler, error) {
 		window:        d("telemetry_window_seconds", "Time the signals cover."),
 		signal:        d("telemetry_signal", "Signals of the newest window, in the unit each name says.", "signal", "kind", "entity"),
 		dropped:       d("telemetry_signals_dropped", "Signals and histograms not shown because the page is bounded."),
+		workload:      d("workload_score_ratio", "How well what the busiest processes and cgroups do fits a kind of work, from 0 to 1.", "name", "kind"),
 		probeUp:       d("probe_up", "1 when the eBPF probe is loaded and counts, all or part of the time.", "probe"),
 		probeDuty:     d("probe_duty_ratio", "Share of the time the probe counts; what it counts is scaled to all of it.", "probe"),
 		probeCPU:      d("probe_cpu_share_ratio", "Share of all CPUs the probe's programs take, by the kernel's statistics.", "probe"),
@@ -78,7 +79,7 @@ func newMetrics(cfg Config) (http.Handler, error) {
 func (p *page) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{p.info, p.ready, p.phase, p.ticks, p.tickErrors, p.diagnoses, p.decisions, p.lastTick,
 		p.lastDiagnosis, p.resting, p.yielded, p.leftovers, p.severity, p.duration, p.success, p.window, p.signal, p.dropped,
-		p.probeUp, p.probeDuty, p.probeCPU, p.probeLost} {
+		p.probeUp, p.probeDuty, p.probeCPU, p.probeLost, p.workload} {
 		ch <- d
 	}
 }
@@ -122,6 +123,7 @@ func (p *page) Collect(ch chan<- prometheus.Metric) {
 	dropped := p.collectProbes(ch, gauge)
 	snap, symptoms := p.watch.Snapshot()
 	p.collectSymptoms(gauge, symptoms)
+	p.collectWorkloads(gauge, snap.Workloads)
 	gauge(p.window, snap.Window)
 	dropped += p.collectSignals(gauge, snap)
 	gauge(p.dropped, float64(dropped))
@@ -138,6 +140,23 @@ func (p *page) collectSymptoms(gauge gaugeFunc, symptoms []tune.Symptom) {
 	}
 	for k, v := range worst {
 		gauge(p.severity, v, k[0], k[1])
+	}
+}
+
+// maxWorkloads is how many of the busiest are shown: names of processes are without bound.
+const maxWorkloads = 8
+
+// collectWorkloads keeps the best of each name and kind: several processes have one name.
+func (p *page) collectWorkloads(gauge gaugeFunc, workloads []tune.Workload) {
+	best := map[[2]string]float64{}
+	for _, w := range workloads {
+		k := [2]string{clean(w.Name), w.Kind}
+		if _, shown := best[k]; shown || len(best) < maxWorkloads {
+			best[k] = max(best[k], w.Score)
+		}
+	}
+	for k, v := range best {
+		gauge(p.workload, v, k[0], k[1])
 	}
 }
 

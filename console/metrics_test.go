@@ -2,6 +2,7 @@ package console
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -47,6 +48,25 @@ func TestProbeMetrics(t *testing.T) {
 	}
 	if strings.Contains(page, `duty_ratio{probe="reqlat"}`) {
 		t.Error("a probe that is not loaded has a duty")
+	}
+}
+
+// TestWorkloadMetrics: one series for each name and kind, and never more than a few.
+func TestWorkloadMetrics(t *testing.T) {
+	t.Parallel()
+	r := newRoom()
+	r.snap.Workloads = []tune.Workload{{Name: "postgres", Kind: tune.WorkloadOLTP, Score: 0.7}}
+	for i := range 50 {
+		r.snap.Workloads = append(r.snap.Workloads, tune.Workload{Name: "postgres", Kind: tune.WorkloadOLTP, Score: 0.8},
+			tune.Workload{Name: fmt.Sprintf("w%d\xff", i), Kind: tune.WorkloadHPC, Score: 1})
+	}
+	tcp, _, _ := serve(t, newConsole(t, r))
+	page := fetch(t, tcp+"/metrics")
+	if want := `semantos_workload_score_ratio{kind="oltp",name="postgres"} 0.8` + "\n"; !strings.Contains(page, want) {
+		t.Errorf("the page lacks %s", want)
+	}
+	if n := strings.Count(page, "\nsemantos_workload_score_ratio{"); n != maxWorkloads {
+		t.Errorf("%d workloads are shown, not %d", n, maxWorkloads)
 	}
 }
 

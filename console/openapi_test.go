@@ -77,7 +77,7 @@ func TestSchemasMatchTypes(t *testing.T) {
 	doc := contract(t)
 	types := map[string]any{
 		"Problem": Problem{}, "Health": Health{}, "Readiness": Readiness{}, "Snapshot": tune.Snapshot{}, "Observation": Observation{}, "Metrics": Metrics{},
-		"Facts": tune.Facts{}, "Entity": tune.Entity{}, "Missing": tune.Missing{}, "Symptom": tune.Symptom{}, "Fact": tune.Fact{},
+		"Facts": tune.Facts{}, "Entity": tune.Entity{}, "Missing": tune.Missing{}, "Workload": tune.Workload{}, "Symptom": tune.Symptom{}, "Fact": tune.Fact{},
 		"Measure": tune.Measure{}, "Advice": Advice{}, "Recommendation": tune.Recommendation{}, "Change": tune.Change{},
 		"Impact": tune.Impact{}, "Provenance": tune.Provenance{}, "Voter": tune.Voter{}, "Rollout": tune.Rollout{}, "Stage": tune.Stage{},
 		"Effect": tune.Effect{}, "Managed": tune.Managed{}, "LoopState": tune.LoopState{}, "Resting": tune.Resting{}, "Status": Status{},

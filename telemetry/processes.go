@@ -34,6 +34,8 @@ type process struct {
 	fdLimit   float64
 	limitAt   time.Time
 	usageAt   time.Time
+	realtime  []string // its threads of a real-time class
+	classesAt time.Time
 	denied    bool // its I/O is not ours to see
 }
 
@@ -44,21 +46,25 @@ type processesCollector struct {
 	pageSize float64
 	sized    bool // see sizedFDs
 	asked    bool
+	net      *procNet
 }
 
 func newProcesses(e *env, scan *procScan) collector {
-	return &processesCollector{env: e, scan: scan, shown: make(map[int]*process), pageSize: float64(os.Getpagesize())}
+	return &processesCollector{env: e, scan: scan, shown: make(map[int]*process), pageSize: float64(os.Getpagesize()), net: newProcNet(e)}
 }
 
 func (c *processesCollector) Name() string { return "processes" }
 
 func (c *processesCollector) Signals() []tune.Signal {
-	return append(append(table(tune.EntityProcess, "/proc/<pid>/stat", `
+	return slices.Concat(table(tune.EntityProcess, "/proc/<pid>/stat", `
 process.cpu_share | +share | CPU time of the process, of one CPU
+process.system_share | +share | CPU time of the process in the kernel, of one CPU
 process.rss_bytes | bytes | resident memory
 process.minor_faults | +faults | page faults served without I/O
 process.major_faults | +faults | page faults that needed I/O
 process.threads | tasks | threads
+process.realtime_threads | tasks | threads of a real-time scheduling class (processes of up to 16 threads, every 5 s)
+process.realtime_switches | +switches | times its real-time threads gave up the CPU by themselves
 process.blkio_wait_share | +share | time waiting for block I/O (needs kernel.task_delayacct)`),
 		table(tune.EntityProcess, "/proc/<pid>/status, io, fd, limits", `
 process.anon_bytes | bytes | resident anonymous memory
@@ -67,13 +73,17 @@ process.vol_switches | +switches | times its first thread gave up the CPU by its
 process.invol_switches | +switches | times its first thread was taken off the CPU
 process.read_bytes | +bytes | bytes read from storage
 process.write_bytes | +bytes | bytes that will be written to storage
+process.read_calls | +calls | read(2) and its like, on sockets and pipes too; recv(2) and its like do not count
+process.write_calls | +calls | write(2) and its like, sendfile(2) included; send(2) and its like do not count
+process.read_call_bytes | +bytes | bytes that read(2) and its like gave
+process.write_call_bytes | +bytes | bytes that write(2) and its like took
 process.fds | files | open descriptors
-process.fds_share | share | open descriptors of its soft limit`)...),
+process.fds_share | share | open descriptors of its soft limit`),
 		table(tune.EntityProcess, "/proc/<pid>/schedstat, smaps_rollup, maps", `
 process.runq_wait_share | share | time its threads wanted to run and waited for a CPU, of the time they wanted to run
 process.huge_share | share | anonymous memory mapped by huge pages (largest processes, every 5 s)
 process.maps | maps | memory mappings (largest processes, every 10 s)
-process.maps_share | share | memory mappings of vm.max_map_count`)...)
+process.maps_share | share | memory mappings of vm.max_map_count`), netSignals())
 }
 
 func (c *processesCollector) Collect(ctx context.Context, f *frame) error {
@@ -90,6 +100,7 @@ func (c *processesCollector) Collect(ctx context.Context, f *frame) error {
 	accounting := c.sysctl("proc/sys/kernel/task_delayacct") == 1
 	maxMaps := c.sysctl("proc/sys/vm/max_map_count")
 	fresh := make(map[int]*process, len(chosen))
+	c.net.look(c.scan.tasks)
 	budget := taskBudget
 	for _, t := range chosen {
 		if err := ctx.Err(); err != nil {
@@ -102,6 +113,7 @@ func (c *processesCollector) Collect(ctx context.Context, f *frame) error {
 		fresh[t.pid] = p
 		e := f.entity(tune.EntityProcess, p.labels["process"], t.start, p.labels)
 		e.duty("process.cpu_share", t.cpu)
+		e.duty("process.system_share", t.system)
 		e.counter("process.minor_faults", t.minor)
 		e.counter("process.major_faults", t.major)
 		e.gauge("process.rss_bytes", t.rss*c.pageSize)
@@ -113,6 +125,8 @@ func (c *processesCollector) Collect(ctx context.Context, f *frame) error {
 			p.usageAt = c.at // of the idle ones little changes, and reading it is most of the cost
 			c.usage(e, p)
 		}
+		c.classes(e, t, p)
+		c.net.emit(e, t.pid)
 		budget = c.waits(e, t, budget)
 		rank := slices.Index(large, t)
 		c.memory(e, t, p, rank, maxMaps)
@@ -199,9 +213,13 @@ func (c *processesCollector) usage(e *entry, p *process) {
 	b, err := c.files.once(dir + "/io")
 	p.denied = errors.Is(err, tune.ErrNotPermitted)
 	if err == nil {
-		if read, written, err := parseProcIO(b); err == nil {
-			e.counter("process.read_bytes", read)
-			e.counter("process.write_bytes", written)
+		if p, err := parseProcIO(b); err == nil {
+			e.counter("process.read_bytes", p.read)
+			e.counter("process.write_bytes", p.written)
+			e.counter("process.read_calls", p.readCalls)
+			e.counter("process.write_calls", p.writeCalls)
+			e.counter("process.read_call_bytes", p.readChars)
+			e.counter("process.write_call_bytes", p.writeChars)
 		}
 	}
 	if n, ok := countFDs(c.host.Path(dir+"/fd"), c.sized); ok {
@@ -279,5 +297,6 @@ func (c *processesCollector) memory(e *entry, t *task, p *process, rank int, max
 func (c *processesCollector) Derive(v *view) {
 	for _, s := range v.entities[tune.EntityProcess] {
 		s.ratio("process.runq_wait_share", []string{"waited"}, []string{"waited", "ran"})
+		s.segments()
 	}
 }

@@ -40,8 +40,21 @@ func parseProcStatus(b []byte) procStatus {
 	return s
 }
 
-// parseProcIO gives what a process read from and will write to storage.
-func parseProcIO(b []byte) (read, written float64, err error) {
+// procIO is /proc/<pid>/io: what went through read and write calls, sockets and pipes included, and what
+// reached storage.
+type procIO struct {
+	readChars, writeChars float64
+	readCalls, writeCalls float64
+	read, written         float64
+}
+
+func parseProcIO(b []byte) (procIO, error) {
+	var p procIO
+	fields := [...]struct {
+		key  string
+		into *float64
+	}{{"rchar", &p.readChars}, {"wchar", &p.writeChars}, {"syscr", &p.readCalls}, {"syscw", &p.writeCalls},
+		{"read_bytes", &p.read}, {"write_bytes", &p.written}}
 	found := 0
 	for rest := b; len(rest) > 0; {
 		var l []byte
@@ -52,19 +65,17 @@ func parseProcIO(b []byte) (read, written float64, err error) {
 		if !ok {
 			continue
 		}
-		switch string(key) {
-		case "read_bytes":
-			read = v
-			found++
-		case "write_bytes":
-			written = v
-			found++
+		for _, f := range fields {
+			if f.key == string(key) {
+				*f.into = v
+				found++
+			}
 		}
 	}
-	if found != 2 {
-		return 0, 0, corrupt("io", b)
+	if found != len(fields) {
+		return procIO{}, corrupt("io", b)
 	}
-	return read, written, nil
+	return p, nil
 }
 
 // parseFDLimit gives the soft limit of open files; 0 when there is none.

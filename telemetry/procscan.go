@@ -23,6 +23,7 @@ type task struct {
 	comm    string
 	kernel  bool
 	cpu     float64 // seconds
+	system  float64 // seconds, the part in the kernel
 	gained  float64 // seconds since the read before
 	recent  float64 // decaying sum of gains: who is busy
 	minor   float64
@@ -161,6 +162,7 @@ func (p *procScan) read(pid int, t *task, started bool) error {
 	t.recent = 0.8*t.recent + t.gained
 	t.hot = t.recent > 0.001
 	t.cpu, t.minor, t.major, t.threads, t.rss, t.blkio = cpu, s.minflt, s.majflt, s.threads, s.rss, s.blkio/userHZ
+	t.system = s.stime / userHZ
 	t.seen = p.round
 	return nil
 }
@@ -173,6 +175,15 @@ type procStat struct {
 	flags, start                 uint64
 	minflt, majflt, utime, stime float64
 	threads, rss, blkio          float64
+	policy                       schedPolicy
+}
+
+// schedPolicy is a scheduling class (include/uapi/linux/sched.h).
+type schedPolicy int
+
+func (p schedPolicy) realtime() bool {
+	const fifo, rr, deadline = 1, 2, 6
+	return p == fifo || p == rr || p == deadline
 }
 
 // parseProcStat is our own because procfs formats and allocates for each of hundreds of processes.
@@ -212,6 +223,8 @@ func parseProcStat(b []byte, s *procStat) error {
 			s.start = uint64(max(0, v))
 		case 24:
 			s.rss = v
+		case 41:
+			s.policy = schedPolicy(v)
 		case 42:
 			s.blkio = v
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"semantos/internal/tune"
+	"semantos/telemetry/recognise"
 )
 
 // Config of a Sampler. Host is required; the rest has defaults.
@@ -72,6 +73,7 @@ type Sampler struct {
 	names  suffixes
 	facts  tune.Facts
 	bootID string
+	kinds  *recognise.Recogniser
 }
 
 // New makes a sampler; it reads nothing yet.
@@ -91,7 +93,8 @@ func New(cfg Config) (*Sampler, error) {
 		cs = append(cs, newProbes(cfg.Probes))
 	}
 	s := &Sampler{host: cfg.Host, window: cfg.Window, env: e, collectors: cs,
-		stats: make([]Stat, len(cs)), sizes: make([]frameSize, len(cs)), names: make(suffixes)}
+		stats: make([]Stat, len(cs)), sizes: make([]frameSize, len(cs)), names: make(suffixes),
+		kinds: recognise.New()}
 	for i, c := range cs {
 		s.stats[i].Collector = c.Name()
 	}
@@ -188,7 +191,7 @@ func (s *Sampler) Snapshot() tune.Snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	snap := tune.Snapshot{BootID: s.bootID, Facts: s.facts, Signals: map[string]float64{},
-		Entities: map[string][]tune.Entity{}, Missing: []tune.Missing{}}
+		Entities: map[string][]tune.Entity{}, Missing: []tune.Missing{}, Workloads: []tune.Workload{}}
 	if len(s.frames) == 0 {
 		return snap
 	}
@@ -207,6 +210,7 @@ func (s *Sampler) Snapshot() tune.Snapshot {
 	for kind, list := range v.entities {
 		snap.Entities[kind] = entitiesOf(kind, list)
 	}
+	snap.Workloads = s.kinds.Look(snap)
 	return snap
 }
 

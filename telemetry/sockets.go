@@ -35,6 +35,8 @@ type portUse struct {
 	scanned  int
 	cut      bool
 	span     float64 // ports in net.ipv4.ip_local_port_range
+	low      uint16  // its ends
+	high     uint16
 	used     float64 // towards the busiest destination
 	dest     netip.AddrPort
 	timeWait float64
@@ -226,7 +228,6 @@ func (c *socketCache) element(sysctl string, i int) float64 {
 // portCount counts local ephemeral ports per destination.
 type portCount struct {
 	use       portUse
-	low, high uint16
 	listening map[uint16]bool
 	byDest    map[netip.AddrPort]int
 }
@@ -244,7 +245,7 @@ func (c *socketCache) newPortCount(n nsview, s *nsSockets) *portCount {
 	p.use.at = c.env.at
 	if high >= low && low > 0 && high <= 65535 {
 		p.use.known, p.use.span = true, high-low+1
-		p.low, p.high = uint16(low), uint16(high)
+		p.use.low, p.use.high = uint16(low), uint16(high)
 	}
 	for i := range s.listeners {
 		p.listening[s.listeners[i].Local.Port()] = true
@@ -259,7 +260,7 @@ func (p *portCount) add(d *DiagSocket) {
 		p.use.timeWait++
 	}
 	port := d.Local.Port()
-	if p.use.known && port >= p.low && port <= p.high && !p.listening[port] {
+	if p.use.ephemeral(d.Local) && !p.listening[port] {
 		p.byDest[d.Remote]++
 	}
 }

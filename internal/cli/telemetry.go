@@ -89,7 +89,12 @@ func (a *app) telemetryCommand() *cobra.Command {
 			}
 			snap := sampler.Snapshot()
 			doc := console.Observe(a.hostName(), snap, nil)
-			return a.print(signalsDocument{doc.HostID, doc.TS, doc.Metrics, snap}, func() { showSignals(a.stdout, snap, filter, entity) })
+			return a.print(signalsDocument{doc.HostID, doc.TS, doc.Metrics, snap}, func() {
+				if filter == "" && entity == "" {
+					showWorkloads(a.stdout, snap)
+				}
+				showSignals(a.stdout, snap, filter, entity)
+			})
 		},
 	}
 	cmd.Flags().DurationVar(&window, "window", 2*time.Second, "how long to watch")
@@ -97,6 +102,27 @@ func (a *app) telemetryCommand() *cobra.Command {
 	cmd.Flags().StringArrayVar(&asked, "probe", nil, "have this eBPF probe count all the time meanwhile, also a costly one, such as offcpu:pid=N; may be given again")
 	cmd.Flags().StringVar(&entity, "entity", "", "only entities of this kind (netns, listener, device, ...)")
 	return cmd
+}
+
+// shownWorkloads is how many of the busiest are shown.
+const shownWorkloads = 8
+
+// showWorkloads says what kind of work the busiest are like, and by which readings.
+func showWorkloads(w io.Writer, snap tune.Snapshot) {
+	rows := [][]string{}
+	for _, x := range snap.Workloads[:min(len(snap.Workloads), shownWorkloads)] {
+		facts := make([]string, 0, len(x.Evidence))
+		for _, f := range x.Evidence {
+			facts = append(facts, f.Signal+" "+quantity(f.Value, f.Unit))
+		}
+		rows = append(rows, []string{oneLine(x.Name), oneLine(x.Entity), x.Kind, quantity(x.Score, "share"),
+			x.Since.Local().Format(time.TimeOnly), strings.Join(facts, ", ")})
+	}
+	if len(rows) == 0 {
+		return
+	}
+	table(w, []string{"NAME", "OF", "LIKE", "FITS", "SINCE", "BECAUSE"}, rows)
+	fmt.Fprintln(w)
 }
 
 func showSignals(w io.Writer, snap tune.Snapshot, filter, kind string) {

@@ -17,6 +17,31 @@ type Snapshot struct {
 	Signals  map[string]float64  `json:"signals"`
 	Entities map[string][]Entity `json:"entities"` // by kind, sorted by ID
 	Missing  []Missing           `json:"missing"`  // collectors that could not read, and why
+	// Workloads says what kind of work busy processes and groups are like, the busiest first.
+	Workloads []Workload `json:"workloads"`
+}
+
+// The kinds of work.
+const (
+	WorkloadWeb       = "web"
+	WorkloadOLTP      = "oltp"
+	WorkloadStreaming = "streaming"
+	WorkloadSensor    = "sensor"
+	WorkloadHPC       = "hpc_ml"
+	WorkloadAudio     = "audio"
+)
+
+// Workload is what a busy process or cgroup is like: which kind, how well it fits in (0,1], since when,
+// and the readings that say so.
+type Workload struct {
+	Kind     string    `json:"kind"`
+	Entity   string    `json:"entity"`      // the ID of the process or cgroup
+	Of       string    `json:"entity_kind"` // process or cgroup
+	Name     string    `json:"name"`        // command, or path of the group
+	Score    float64   `json:"score"`
+	CPUShare float64   `json:"cpu_share"` // of one CPU
+	Since    time.Time `json:"since"`
+	Evidence []Fact    `json:"evidence"`
 }
 
 // Entity is one thing with signals of its own. Labels carry what a rule or sentence needs (comm, port)
