@@ -231,8 +231,13 @@ func (k *Knowledge) Learn(ctx context.Context, t tune.Trace) (learned bool, err 
 	for _, e := range edges {
 		stored[keyOf(e)] = e
 	}
+	// An outcome dated after now would stop what is known from fading until then.
+	at := t.Time
+	if now := k.cfg.Now(); at.After(now) {
+		at = now
+	}
 	for _, o := range learn.Observe(t, edges) {
-		e, event, err := learn.Apply(stored[edgeKey{o.From, o.Type, o.To}], o, t.ID, t.Time)
+		e, event, err := learn.Apply(stored[edgeKey{o.From, o.Type, o.To}], o, t.ID, at)
 		if err != nil {
 			return false, fmt.Errorf("learn from %s: %w", t.ID, err)
 		}
@@ -333,37 +338,24 @@ func (k *Knowledge) History(ctx context.Context, from string, typ tune.EdgeType,
 	return k.cfg.Store.EdgeHistory(ctx, from, typ, to)
 }
 
-// Remember reads every stored trace into the memory, oldest first; it may run beside everything else.
+// Remember reads every stored trace into the memory, one at a time: a hundred thousand at once would be
+// most of the process. It may run beside everything else.
 func (k *Knowledge) Remember(ctx context.Context) error {
 	if k.memory == nil {
 		return nil
 	}
-	var all []tune.Trace
+	var missed error
 	err := k.cfg.Store.EachTrace(ctx, func(t tune.Trace) error {
-		t.Before, t.After, t.Reason = nil, nil, "" // the index needs none of it
-		all = append(all, t)
-		return nil
+		if err := k.memory.Add(ctx, t); missed == nil {
+			missed = err // one of many alike
+		}
+		return ctx.Err()
 	})
+	k.memory.Sort() // the store gives the newest first
 	if err != nil {
 		return fmt.Errorf("read traces: %w", err)
 	}
-	slices.SortStableFunc(all, func(a, b tune.Trace) int { return a.Time.Compare(b.Time) })
-	var missed error
-	for _, t := range all {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		missed = errors.Join(missed, first(missed, k.memory.Add(ctx, t)))
-	}
 	return missed
-}
-
-// first keeps one error of many alike.
-func first(have, err error) error {
-	if have != nil {
-		return nil
-	}
-	return err
 }
 
 // Retrieve gives the past outcomes that say most about a case; none when nothing is remembered.

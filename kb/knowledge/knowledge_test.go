@@ -118,6 +118,25 @@ func TestLearnsOnceForgetsSlowly(t *testing.T) {
 	}
 }
 
+// TestLearnFromTheFuture: an outcome dated ten years ahead moves its edge as of now.
+func TestLearnFromTheFuture(t *testing.T) {
+	t.Parallel()
+	k, store := open(t, t.TempDir(), &clock{at: day})
+	for i, at := range []time.Time{day, day.AddDate(10, 0, 0)} {
+		if _, err := k.Learn(t.Context(), outcome(fmt.Sprint("r", i), at, tune.Committed)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	edges, err := store.Edges(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(edges, func(e tune.Edge) bool { return e.From == "accept_queue_overflow" && e.To == "net.core.somaxconn" })
+	if e := edges[i]; !e.Updated.Equal(day) || e.Evidence != 2 {
+		t.Errorf("the edge is %+v", e)
+	}
+}
+
 // TestStartChangesNothing: a second start writes nothing, and a changed seed keeps what was learned.
 func TestStartChangesNothing(t *testing.T) {
 	t.Parallel()

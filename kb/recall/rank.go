@@ -54,22 +54,23 @@ func (m *Memory) byWords(s *selection, q Query) []scored {
 	return m.gather(s, weights)
 }
 
-// byGraph ranks by the tunables the graph holds near the symptoms.
-func (m *Memory) byGraph(s *selection, q Query) []scored {
-	if m.cfg.Near == nil {
-		return nil
-	}
+// nearTo gives the tunables the graph holds near the symptoms, by the keys they are found under.
+func (m *Memory) nearTo(q Query) map[string]float64 {
 	weights := map[string]float64{}
+	if m.cfg.Near == nil {
+		return weights
+	}
 	for _, symptom := range q.Symptoms {
 		for tunable, strength := range m.cfg.Near(symptom) {
 			key := "tunable:" + tunable
-			if len(m.postings[key]) > 0 {
-				weights[key] = max(weights[key], strength)
-			}
+			weights[key] = max(weights[key], strength)
 		}
 	}
-	return m.gather(s, weights)
+	return weights
 }
+
+// byGraph ranks by the tunables the graph holds near the symptoms.
+func (m *Memory) byGraph(s *selection, near map[string]float64) []scored { return m.gather(s, near) }
 
 // gather sums weights over postings and keeps the best. Lists are long where a case is common: then the
 // newest outcomes of hosts that are alike suffice, for older ones only repeat them.
@@ -102,21 +103,32 @@ func (m *Memory) strongest(list []scored) []scored {
 	return list[:min(considered, len(list))]
 }
 
-// byMeaning ranks by the nearest vectors; each stands for every trace of the same text. With an embedder
-// that does not answer the other two rankings stand alone.
-func (m *Memory) byMeaning(ctx context.Context, s *selection, q Query) []scored {
+// meaningOf gives the vector of a case; nil where nothing has one yet, or the embedder does not answer:
+// then the other two rankings stand alone.
+func (m *Memory) meaningOf(ctx context.Context, q Query) []float32 {
 	text := q.Text
 	if text == "" {
 		text = Text(tune.Trace{Symptoms: q.Symptoms, Workload: q.Workload, Changes: changesOf(q.Tunables)})
 	}
-	if text == "" || m.index == nil {
+	m.mu.RLock()
+	empty := m.index == nil
+	m.mu.RUnlock()
+	if text == "" || empty {
 		return nil
 	}
 	v, err := m.cfg.Embedder.Embed(ctx, []string{text})
 	if err != nil || len(v) != 1 {
 		return nil
 	}
-	near, err := m.index.Search(v[0], considered, nil)
+	return v[0]
+}
+
+// byMeaning ranks by the nearest vectors; each stands for every trace of the same text.
+func (m *Memory) byMeaning(s *selection, v []float32) []scored {
+	if v == nil {
+		return nil
+	}
+	near, err := m.index.Search(v, considered, nil)
 	if err != nil {
 		return nil
 	}

@@ -96,8 +96,8 @@ func keysOf(t tune.Trace) []string {
 }
 
 // Add takes a trace in; one that is known already changes nothing. An error says that it is remembered
-// without its meaning. Traces come in the order of time: of a
-// common case the last ones added are looked at first.
+// without its meaning. Of a common case the last ones added are looked at first: what is added in another
+// order than that of time is followed by Sort.
 func (m *Memory) Add(ctx context.Context, t tune.Trace) error {
 	text := t.Text
 	if text == "" {
@@ -139,6 +139,21 @@ func (m *Memory) Add(ctx context.Context, t tune.Trace) error {
 		return fmt.Errorf("remember the meaning of trace %s: %w", t.ID, missed)
 	}
 	return nil
+}
+
+// Sort brings what was added into the order of time.
+func (m *Memory) Sort() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	byTime := func(a, b int32) int {
+		x, y := &m.entries[a], &m.entries[b]
+		return cmp.Or(cmp.Compare(x.at, y.at), cmp.Compare(x.id, y.id))
+	}
+	for _, lists := range []map[string][]int32{m.postings, m.byVector} {
+		for _, list := range lists {
+			slices.SortFunc(list, byTime)
+		}
+	}
 }
 
 // upsert puts one vector into the index, making it with the first.
@@ -207,17 +222,14 @@ func (m *Memory) Retrieve(ctx context.Context, q Query, k int) ([]Hit, error) {
 	if k < 1 {
 		return nil, fmt.Errorf("retrieve %d outcomes: %w", k, tune.ErrOutOfRange)
 	}
+	// A service may take seconds to answer, and the graph its own lock: neither is waited for under ours.
+	v, near := m.meaningOf(ctx, q), m.nearTo(q)
 	m.mu.RLock()
 	s := m.selectFor(q)
 	lists := []struct {
 		name string
 		list []scored
-	}{{"words", m.byWords(s, q)}, {"graph", m.byGraph(s, q)}}
-	meaning := m.byMeaning(ctx, s, q)
-	lists = append(lists, struct {
-		name string
-		list []scored
-	}{"meaning", meaning})
+	}{{"words", m.byWords(s, q)}, {"graph", m.byGraph(s, near)}, {"meaning", m.byMeaning(s, v)}}
 	sums := map[int32]float64{}
 	why := map[int32][]string{}
 	for _, l := range lists {
