@@ -115,7 +115,11 @@ func showWorkloads(w io.Writer, snap tune.Snapshot) {
 		for _, f := range x.Evidence {
 			facts = append(facts, f.Signal+" "+quantity(f.Value, f.Unit))
 		}
-		rows = append(rows, []string{oneLine(x.Name), oneLine(x.Entity), x.Kind, quantity(x.Score, "share"),
+		of := x.Entity
+		if x.Of == tune.EntityCgroup {
+			of = x.Of // its name is its path
+		}
+		rows = append(rows, []string{oneLine(x.Name), oneLine(of), x.Kind, quantity(x.Score, "share"),
 			x.Since.Local().Format(time.TimeOnly), strings.Join(facts, ", ")})
 	}
 	if len(rows) == 0 {
