@@ -56,7 +56,7 @@ func New(nodes []tune.Node, edges []tune.Edge, at time.Time) (*Graph, error) {
 		g.index[n.ID] = int32(i)
 	}
 	for _, e := range edges {
-		if e.Retired && !e.Documented {
+		if Resting(e, at) {
 			g.retired[edgeKey{e.From, e.Type, e.To}] = true
 			continue
 		}

@@ -37,3 +37,13 @@ func At(e tune.Edge, at time.Time) tune.Edge {
 	}
 	return e
 }
+
+// RetiredFor is how long a retired edge is followed no more, counted from what moved it last: by then five
+// sixths of the evidence against it have faded, and it may be tried again.
+const RetiredFor = 90 * 24 * time.Hour
+
+// Resting tells whether an edge is retired at a moment. A documented edge never is; a zero time takes the
+// edge as it stands.
+func Resting(e tune.Edge, at time.Time) bool {
+	return e.Retired && !e.Documented && (at.IsZero() || at.Sub(e.Updated) < RetiredFor)
+}

@@ -271,6 +271,9 @@ func (k *Knowledge) Induce(ctx context.Context, s learn.Sweep, o learn.Options, 
 	var b validate.Batch
 	for _, f := range found {
 		kept := f.Edge(source)
+		if f.Kept && k.told(ctx, edges, kept) {
+			continue // the same sweep, given again, proves nothing more
+		}
 		if f.Kept {
 			e := merged(edges, kept, float64(f.Runs), now)
 			b.Edges = append(b.Edges, e)
@@ -278,7 +281,7 @@ func (k *Knowledge) Induce(ctx context.Context, s learn.Sweep, o learn.Options, 
 				At: now, Observed: kept.Seed, Count: float64(f.Runs), Weight: e.Weight, Evidence: e.Evidence, Why: kept.Why}})
 		}
 		for _, e := range contradicted(edges, f) {
-			e.Retired = true
+			e.Retired, e.Updated = true, now
 			b.Edges = append(b.Edges, e)
 			b.Events = append(b.Events, validate.Event{From: e.From, Type: e.Type, To: e.To, Event: tune.EdgeEvent{
 				At: now, Count: float64(f.Runs), Weight: e.Weight, Evidence: e.Evidence,
@@ -294,11 +297,28 @@ func (k *Knowledge) Induce(ctx context.Context, s learn.Sweep, o learn.Options, 
 	return found, nil
 }
 
+// told looks in the history of an induced edge, of either direction, for the very same finding.
+func (k *Knowledge) told(ctx context.Context, edges []tune.Edge, induced tune.Edge) bool {
+	for _, e := range edges {
+		if e.Type != induced.Type || !samePair(e, induced) {
+			continue
+		}
+		history, err := k.cfg.Store.EdgeHistory(ctx, e.From, e.Type, e.To)
+		if err == nil && slices.ContainsFunc(history, func(x tune.EdgeEvent) bool { return x.Why == induced.Why }) {
+			return true
+		}
+	}
+	return false
+}
+
+func samePair(a, b tune.Edge) bool {
+	return a.From == b.From && a.To == b.To || a.From == b.To && a.To == b.From
+}
+
 // merged is the induced edge, or the known one of either direction moved by it.
 func merged(edges []tune.Edge, induced tune.Edge, runs float64, now time.Time) tune.Edge {
 	for _, e := range edges {
-		same := e.From == induced.From && e.To == induced.To || e.From == induced.To && e.To == induced.From
-		if e.Type != induced.Type || !same {
+		if e.Type != induced.Type || !samePair(e, induced) {
 			continue
 		}
 		e.Retired = false

@@ -256,6 +256,12 @@ func TestInduceKeepsAndRetires(t *testing.T) {
 	if !ok || together.Evidence != 8 || together.Documented || together.Weight <= 0 || together.Weight >= 1 {
 		t.Fatalf("the proven synergy is %+v, %v", together, ok)
 	}
+	if _, err := k.Induce(t.Context(), sweep(a, b, 0.5), learn.Options{Resamples: 300}, "sweep one"); err != nil {
+		t.Fatal(err)
+	}
+	if e, _ := find(tune.SynergizesWith); e != together {
+		t.Errorf("the same sweep, given again, made it %+v", e)
+	}
 	if _, err := k.Induce(t.Context(), sweep(a, b, 1), learn.Options{Resamples: 300}, "sweep two"); err != nil {
 		t.Fatal(err)
 	}

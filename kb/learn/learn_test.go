@@ -269,6 +269,11 @@ func TestRetirement(t *testing.T) {
 	if !fails(e, 60, 0).Retired {
 		t.Error("sixty failures do not retire it")
 	}
+	gone := fails(e, 60, 0)
+	if back, _, err := Apply(gone, Observation{Value: 1, Count: 1}, "t", at.Add(graph.RetiredFor)); err != nil || back.Retired ||
+		graph.Resting(gone, at.Add(graph.RetiredFor)) || !graph.Resting(gone, at.AddDate(0, 0, 30)) {
+		t.Errorf("a retired edge after its rest: %+v, %v", back, err)
+	}
 	if fails(e, 60, 0.5).Retired {
 		t.Error("an edge that holds half the time is retired")
 	}

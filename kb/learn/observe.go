@@ -131,6 +131,7 @@ func Apply(e tune.Edge, o Observation, trace string, at time.Time) (tune.Edge, t
 			e.From, e.Type, e.To, o.Value, o.Count, tune.ErrOutOfRange)
 	}
 	n := graph.EvidenceAt(e, at)
+	e.Retired = graph.Resting(e, at)
 	if !e.Documented && at.Before(e.Updated) {
 		o.Count = graph.EvidenceAt(tune.Edge{Evidence: o.Count, Updated: at}, e.Updated)
 	}
