@@ -27,7 +27,8 @@ type app struct {
 	json       bool
 	configFile string
 	cfg        config.Config
-	started    bool // cobra accepted the command line
+	started    bool  // cobra accepted the command line
+	store      store // once it is open
 	closers    []func() error
 }
 

@@ -133,9 +133,9 @@ func report(stdout, stderr io.Writer, asJSON bool, err error) int {
 		return s.exit
 	}
 	body := describe(err)
-	fmt.Fprintf(stderr, "semantos: %s\n", body.Message)
+	fmt.Fprintf(stderr, "semantos: %s\n", oneLine(body.Message)) // names come from outside
 	if body.Hint != "" {
-		fmt.Fprintf(stderr, "Try: %s\n", body.Hint)
+		fmt.Fprintf(stderr, "Try: %s\n", oneLine(body.Hint))
 	}
 	if asJSON {
 		printJSON(stdout, errorDocument{Error: body})

@@ -22,8 +22,10 @@ func (a *app) kbCommand() *cobra.Command {
 
 func (a *app) kbShowCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:     "show NAME | FROM TYPE TO",
-		Short:   "show one tunable, one symptom with its rule, or one edge with its history",
+		Use:   "show NAME | FROM TYPE TO",
+		Short: "show one tunable, one symptom with its rule, or one edge with its history",
+		Long: "--json prints what semantos tunables NAME does, {\"symptom\": its rule}, or {\"edge\", \"history\": [{\"at\", \"trace\", \"observed\",\n" +
+			"\"count\", \"weight\", \"evidence\", \"why\"}]}, oldest first.",
 		Example: "  semantos kb show vm.swappiness\n  semantos kb show accept_queue_overflow relieves net.core.somaxconn",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 && len(args) != 3 {

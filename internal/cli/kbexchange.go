@@ -17,7 +17,8 @@ func (a *app) kbExportCommand() *cobra.Command {
 		Use:   "export [FILE]",
 		Short: "write everything the store holds as JSON Lines, byte-stable",
 		Long: "Writes nodes, edges with their history, outcomes, rollouts and recommendations to FILE (standard output without one\n" +
-			"or for -). The same knowledge gives the same bytes, whichever store holds it.",
+			"or for -). The same knowledge gives the same bytes, whichever store holds it. With FILE, --json\n" +
+			"prints how many of each: {\"nodes\", \"edges\", \"edge_events\", \"traces\", \"rollouts\", \"recommendations\"}.",
 		Example: "  semantos kb export knowledge.jsonl",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -47,17 +48,21 @@ func (a *app) kbImportCommand() *cobra.Command {
 		Use:   "import FILE",
 		Short: "read what kb export wrote, all of it or nothing",
 		Long: "Reads FILE (- is standard input) into the store. What the store has beside it stays; a node, edge, outcome or\n" +
-			"rollout of the same name is replaced. A line that is not right stops the import before anything is stored.",
+			"rollout of the same name is replaced. A line that is not right stops the import before anything is stored. --json prints\n" +
+			"how many of each, as kb export does.",
 		Example: "  semantos kb import knowledge.jsonl",
 		Args:    oneArg,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			in := io.Reader(os.Stdin)
+			in := a.stdin
 			if args[0] != "-" {
 				f, err := os.Open(args[0])
 				if err != nil {
 					return usage("read", args[0], "name a file that is there, or - for standard input", "%v", err)
 				}
 				defer f.Close()
+				if info, err := f.Stat(); err == nil && info.IsDir() {
+					return usage("read", args[0], "name a file, or - for standard input", "it is a directory")
+				}
 				in = f
 			}
 			s, err := a.openPlanted(cmd)

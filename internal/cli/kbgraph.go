@@ -69,8 +69,10 @@ func (a *app) kbNeighborhoodCommand() *cobra.Command {
 	var depth, limit int
 	var types []string
 	cmd := &cobra.Command{
-		Use:     "neighborhood NAME",
-		Short:   "list what lies near a tunable, symptom or signal, strongest first",
+		Use:   "neighborhood NAME",
+		Short: "list what lies near a tunable, symptom or signal, strongest first",
+		Long: "Strength is the product of the weights of the strongest chain. --json prints {\"node\", \"edges\": those that end at the\n" +
+			"node, \"reached\": [{\"node\", \"depth\", \"strength\", \"edge\": the last of the chain}]}.",
 		Example: "  semantos kb neighborhood net.core.somaxconn --depth 2\n  semantos kb neighborhood vm.dirty_bytes --type conflicts_with",
 		Args:    oneArg,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -101,8 +103,10 @@ func (a *app) kbNeighborhoodCommand() *cobra.Command {
 func (a *app) kbPathCommand() *cobra.Command {
 	var types []string
 	cmd := &cobra.Command{
-		Use:     "path FROM TO",
-		Short:   "print the strongest chain of edges between two names",
+		Use:   "path FROM TO",
+		Short: "print the strongest chain of edges between two names",
+		Long: "--json prints {\"edges\", \"strength\": the product of their weights, 0 where nothing joins the two}. An edge has from,\n" +
+			"type, to, sign, weight (as of now), seed, evidence, learned, documented, why, source and updated.",
 		Example: "  semantos kb path accept_queue_overflow net.ipv4.tcp_max_syn_backlog",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -172,19 +176,22 @@ func (a *app) showReached(near []graph.Reached) {
 	}
 	rows := make([][]string, len(near))
 	for i, n := range near {
-		e := n.Edge
-		rows[i] = []string{n.Node.ID, string(n.Node.Kind), fmt.Sprint(n.Depth), fmt.Sprintf("%.3f", n.Strength),
-			e.From + " " + string(e.Type) + " " + e.To, signed(e)}
+		e, away := n.Edge, "1 edge away"
+		if n.Depth > 1 {
+			away = fmt.Sprintf("%d edges away", n.Depth)
+		}
+		rows[i] = []string{n.Node.ID, fmt.Sprintf("%.3f", n.Strength),
+			fmt.Sprintf("%s, %s: %s %s %s (%s)", n.Node.Kind, away, e.From, e.Type, e.To, signed(e))}
 	}
-	table(a.stdout, []string{"NAME", "KIND", "DEPTH", "STRENGTH", "LAST EDGE", "WEIGHT"}, rows)
+	table(a.stdout, []string{"NAME", "STRENGTH", "LAST EDGE"}, rows)
 }
 
 func (a *app) showEdges(all []tune.Edge) {
 	rows := make([][]string, len(all))
 	for i, e := range all {
-		rows[i] = []string{e.From, string(e.Type), e.To, signed(e), evidenceOf(e)}
+		rows[i] = []string{signed(e), evidenceOf(e), e.From + " " + string(e.Type) + " " + e.To}
 	}
-	table(a.stdout, []string{"FROM", "EDGE", "TO", "WEIGHT", "EVIDENCE"}, rows)
+	table(a.stdout, []string{"WEIGHT", "EVIDENCE", "EDGE"}, rows)
 }
 
 func signed(e tune.Edge) string {
@@ -198,7 +205,7 @@ func signed(e tune.Edge) string {
 func evidenceOf(e tune.Edge) string {
 	switch {
 	case e.Evidence > 0:
-		return fmt.Sprintf("%.1f observations, last %s", e.Evidence, e.Updated.Format(time.DateOnly))
+		return fmt.Sprintf("%.1f as of %s", e.Evidence, e.Updated.Format(time.DateOnly))
 	case e.Documented:
 		return "documented"
 	}

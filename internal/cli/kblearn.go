@@ -22,7 +22,7 @@ const inputLimit = 64 << 20
 
 // readInput reads a file, or standard input for "-", up to the limit.
 func (a *app) readInput(path string) ([]byte, error) {
-	in := io.Reader(os.Stdin)
+	in := a.stdin
 	if path != "-" {
 		f, err := os.Open(path)
 		if err != nil {
@@ -53,7 +53,7 @@ func (a *app) kbInduceCommand() *cobra.Command {
 		Long: "Reads a sweep as JSON: {\"metric\", \"better\": \"lower\"|\"higher\", \"runs\": [{\"on\": [tunables], \"value\"}]} with runs of\n" +
 			"nothing changed, of each tunable alone and of pairs, at least twice each. An interaction is the joint effect less\n" +
 			"the sum of the single effects on the log scale; it is kept when its bounds, which hold for all pairs of the sweep\n" +
-			"at once, exclude zero.",
+			"at once, exclude zero. --json prints {\"findings\": [{\"a\", \"b\", \"interaction\", \"low\", \"high\", \"runs\", \"kept\"}]}.",
 		Example: "  semantos kb induce sweep.json",
 		Args:    oneArg,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -111,17 +111,17 @@ func (r *rooms) nameRuns(sweep learn.Sweep) error {
 func (a *app) showFindings(found []learn.Finding) {
 	rows := make([][]string, len(found))
 	for i, f := range found {
-		kept := "no: the interval holds 0"
+		kept := "no"
 		switch {
 		case f.Kept && f.Interaction > 0:
-			kept = "synergizes_with"
+			kept = "synergy"
 		case f.Kept:
-			kept = "conflicts_with"
+			kept = "conflict"
 		}
-		rows[i] = []string{f.A, f.B, fmt.Sprintf("%+.3f", f.Interaction), fmt.Sprintf("%+.3f to %+.3f", f.Low, f.High),
-			fmt.Sprint(f.Runs), kept}
+		rows[i] = []string{fmt.Sprintf("%+.3f", f.Interaction), fmt.Sprintf("%+.3f to %+.3f", f.Low, f.High), fmt.Sprint(f.Runs), kept,
+			f.A + " with " + f.B}
 	}
-	table(a.stdout, []string{"A", "B", "INTERACTION", "BOUNDS", "RUNS", "KEPT"}, rows)
+	table(a.stdout, []string{"EFFECT", "BOUNDS", "RUNS", "KEPT", "PAIR"}, rows)
 }
 
 // strictJSON decodes one value with no unknown fields and nothing behind it.
@@ -208,13 +208,15 @@ func (a *app) kbStatsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "stats",
 		Short: "count what is known: nodes, edges, outcomes",
-		Args:  noArgs,
+		Long: "--json prints {\"nodes\": by kind, \"edges\": by type, \"edges_with_source\", \"edges_learned\", \"edges_retired\", \"traces\",\n" +
+			"\"rollouts\", \"store\"}.",
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, g, err := a.openGraph(cmd.Context())
 			if err != nil {
 				return err
 			}
-			doc := statsDocument{Nodes: map[string]int{}, Edges: map[string]int{}, StoreKind: "sqlite"}
+			doc := statsDocument{Nodes: map[string]int{}, Edges: map[string]int{}, StoreKind: a.storeKind()}
 			for n := range g.AllNodes() {
 				doc.Nodes[string(n.Kind)]++
 			}
@@ -239,6 +241,14 @@ func (a *app) kbStatsCommand() *cobra.Command {
 			return a.print(doc, func() { a.showStats(doc) })
 		},
 	}
+}
+
+// storeKind names where knowledge is kept.
+func (a *app) storeKind() string {
+	if a.cfg.Neo4jURI != "" {
+		return "neo4j"
+	}
+	return "sqlite"
 }
 
 // counted is what countStored asks of a store.

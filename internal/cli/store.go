@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -47,8 +48,11 @@ type graphStore interface {
 // spoolDir is where below DATA_DIR the last known copy and the queue for Neo4j lie.
 const spoolDir = "neo4j"
 
-// openStore opens history and knowledge, creating DATA_DIR.
+// openStore opens history and knowledge once, creating DATA_DIR.
 func (a *app) openStore(ctx context.Context) (store, error) {
+	if a.store != nil {
+		return a.store, nil
+	}
 	if err := a.cfg.PrepareDataDir(); err != nil {
 		return nil, err
 	}
@@ -62,23 +66,29 @@ func (a *app) openStore(ctx context.Context) (store, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.store = s
 	a.onClose(s.Close)
 	return s, nil
 }
 
-// openNeo4j never waits long for the server; commands say on standard error when they work without it.
+// openNeo4j never waits long for the server. serve logs how it fares; a command says once when it works
+// without it.
 func (a *app) openNeo4j(ctx context.Context) (store, error) {
+	log := cmp.Or(a.log, slog.New(slog.DiscardHandler))
 	n, err := neo4j.Open(ctx, neo4j.Config{URI: a.cfg.Neo4jURI, User: a.cfg.Neo4jUser, Pass: a.cfg.Neo4jPass,
-		Spool: filepath.Join(a.cfg.DataDir, spoolDir), Log: slog.New(slog.NewTextHandler(a.stderr, nil)), Now: a.now})
+		Spool: filepath.Join(a.cfg.DataDir, spoolDir), Log: log, Now: a.now})
 	if err != nil {
 		return nil, err
+	}
+	if reason := awayReason(n); reason != "" && a.log == nil {
+		a.say("note: %s; the last known copy answers, and what is written waits for it", reason)
 	}
 	return n, nil
 }
 
 // openHistory opens the store for reading: no store yet is no history, not an error.
 func (a *app) openHistory(ctx context.Context) (store, error) {
-	if _, err := os.Stat(a.cfg.DataDir); errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(a.cfg.DataDir); errors.Is(err, os.ErrNotExist) && a.cfg.Neo4jURI == "" {
 		return nil, nil
 	}
 	return a.openStore(ctx)
