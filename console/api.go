@@ -25,6 +25,7 @@ type Rollouts interface {
 	Rollback(ctx context.Context, req RollbackRequest) (RollbackResult, error)
 	Advance(ctx context.Context, req AdvanceRequest) (tune.Rollout, error)
 	Hold(ctx context.Context, req HoldRequest) (tune.LoopState, error)
+	Calibrate(ctx context.Context) (tune.Calibration, error)
 }
 
 // Samples takes what a meter that runs in the calling command line measured.
@@ -112,6 +113,8 @@ type Status struct {
 	Rollouts []tune.Rollout `json:"rollouts"`
 	Managed  []tune.Managed `json:"managed"`
 	Loop     tune.LoopState `json:"loop"`
+	// Calibration is where the gate stands, and how right vetoes and rollbacks were.
+	Calibration tune.Calibration `json:"calibration"`
 }
 
 // HistoryQuery picks one rollout by id, or the newest ones.

@@ -78,6 +78,7 @@ func (c *Console) Unix() http.Handler {
 	e.POST("/rollout/advance", c.advance)
 	e.POST("/rollout/hold", c.hold)
 	e.POST("/rollout/sample", c.sample)
+	e.POST("/calibrate", c.calibrate)
 	e.GET("/status", c.status)
 	e.GET("/history", c.history)
 	e.GET("/events", c.events)

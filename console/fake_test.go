@@ -41,6 +41,14 @@ func exampleRollout() tune.Rollout {
 		Reason: tune.ReasonBetter, Actor: "uid 0", Started: noon, Ended: noon.Add(time.Minute)}
 }
 
+func exampleCalibration() tune.Calibration {
+	half, tau := 0.5, 0.31
+	return tune.Calibration{Time: noon, Known: true, Calibrated: true, Tau: tau, TauLimit: 0.55, TauConformal: &tau, Alpha: 0.1,
+		Outcomes: 40, Unsafe: 12, Basis: 12, BasisKind: "open", Window: tune.Window{Limit: 400, MaxAge: 30, Oldest: noon, Newest: noon},
+		Cuts:   []tune.DriftCut{{At: noon, Stream: "scores", Dropped: 9}},
+		Vetoes: tune.Accuracy{Precision: &half, Checked: 2, Meaning: "m"}, Note: "n"}
+}
+
 func exampleSymptom() tune.Symptom {
 	return tune.Symptom{Name: "accept_queue", Resource: "accept queue", Entity: "l1", Labels: map[string]string{"port": "80"},
 		Severity: 0.8, Summary: "full", Evidence: []tune.Fact{{Signal: "listener.queue", Value: 9}}, Measure: tune.Measure{Signal: "x", Better: "lower"}}
@@ -80,12 +88,16 @@ func (r *room) Advance(context.Context, AdvanceRequest) (tune.Rollout, error) {
 func (r *room) Hold(context.Context, HoldRequest) (tune.LoopState, error) {
 	return r.state, r.err
 }
+func (r *room) Calibrate(context.Context) (tune.Calibration, error) {
+	return exampleCalibration(), r.err
+}
 func (r *room) Sample(_ context.Context, req SampleRequest) error {
 	r.samples = append(r.samples, req)
 	return r.err
 }
 func (r *room) Status(context.Context) (Status, error) {
-	return Status{Rollouts: []tune.Rollout{exampleRollout(), {State: tune.Vetoed}}, Loop: r.state}, r.err
+	return Status{Rollouts: []tune.Rollout{exampleRollout(), {State: tune.Vetoed}}, Loop: r.state,
+		Calibration: exampleCalibration()}, r.err
 }
 func (r *room) History(context.Context, HistoryQuery) ([]tune.Rollout, error) {
 	return []tune.Rollout{exampleRollout()}, r.err

@@ -24,6 +24,7 @@ func (c *Console) status(ctx echo.Context) error {
 	if s.Loop.Decisions == nil {
 		s.Loop.Decisions = map[string]int64{}
 	}
+	s.Calibration = calibration(s.Calibration)
 	return answer(ctx, s)
 }
 

@@ -18,10 +18,9 @@ type Live interface {
 	Managed(ctx context.Context) ([]tune.Managed, error)
 }
 
-// Calibration gives the threshold learned from outcomes. ok is false while there are fewer than it
-// needs; need is how many more that takes.
+// Calibration says where the threshold learned from outcomes stands; [Calibrator] is one.
 type Calibration interface {
-	Threshold() (tau float64, need int, ok bool)
+	Standing(ctx context.Context) tune.Calibration
 }
 
 // GateConfig is what the gate asks. Calibration may be nil: then nothing was learned yet.
@@ -32,7 +31,7 @@ type GateConfig struct {
 	Live        Live
 	Calibration Calibration
 	Facts       tune.Facts
-	Outcomes    int // needed for a bound; said when Calibration is nil
+	Outcomes    int // unsafe ones needed for a bound; said when Calibration is nil
 }
 
 // Gate decides whether a recommendation may be tried at all.
@@ -44,9 +43,10 @@ func NewGate(cfg GateConfig) *Gate { return &Gate{cfg: cfg} }
 // Decision is the gate's answer. Vetoes are reasons a person may pass with --yes.
 type Decision struct {
 	Vetoes     []string
-	Note       string // "uncalibrated, 100 more needed"
+	Note       string // "uncalibrated, 9 more needed", or why history does not tell
 	Calibrated bool
 	Tau        float64
+	Uncertain  bool // u alone is in the way: trying it with --yes tells whether the veto was right
 }
 
 // Admitted reports whether the rollout may start; yes passes every veto.
@@ -58,7 +58,7 @@ func (d Decision) Reason() string { return strings.Join(d.Vetoes, "; ") }
 // Check answers for a recommendation. An error is a refusal nobody passes: an unknown or protected
 // tunable, or one that another rollout is trying now.
 func (g *Gate) Check(ctx context.Context, rec tune.Recommendation) (Decision, error) {
-	d := g.threshold()
+	d := g.threshold(ctx)
 	if !(rec.Uncertainty < d.Tau) { // NaN is a veto too
 		d.Vetoes = append(d.Vetoes, fmt.Sprintf("uncertainty %.2f is not below %.2f", rec.Uncertainty, d.Tau))
 	}
@@ -89,23 +89,31 @@ func (g *Gate) Check(ctx context.Context, rec tune.Recommendation) (Decision, er
 		}
 		d.Vetoes = append(d.Vetoes, said...)
 	}
+	d.Uncertain = len(d.Vetoes) == 1 && !(rec.Uncertainty < d.Tau)
 	return d, nil
 }
 
 // threshold is the smaller of TAU and the calibrated one: taking the larger would lose the guarantee.
-func (g *Gate) threshold() Decision {
-	d := Decision{Tau: g.cfg.Tau}
-	need := g.cfg.Outcomes
-	if g.cfg.Calibration != nil {
-		tau, more, ok := g.cfg.Calibration.Threshold()
-		if ok {
-			d.Tau, d.Calibrated = min(d.Tau, tau), true
-			return d
-		}
-		need = more
+func (g *Gate) threshold(ctx context.Context) Decision {
+	if g.cfg.Calibration == nil {
+		return Decision{Tau: g.cfg.Tau, Note: uncalibrated(g.cfg.Outcomes)}
 	}
-	d.Note = fmt.Sprintf("uncalibrated, %d more outcomes needed", need)
+	c := g.cfg.Calibration.Standing(ctx)
+	d := Decision{Tau: min(g.cfg.Tau, c.Tau), Calibrated: c.Calibrated}
+	switch {
+	case !c.Known:
+		d.Note = c.Note
+	case !c.Calibrated:
+		d.Note = uncalibrated(c.Needed)
+	case c.Fault != "":
+		d.Note = "the last threshold known stands: " + c.Fault
+	}
 	return d
+}
+
+// uncalibrated is what is said while too few outcomes are unsafe for a bound.
+func uncalibrated(needed int) string {
+	return fmt.Sprintf("uncalibrated, %d more needed (outcomes that were unsafe)", needed)
 }
 
 // unsafe names each element that would end outside the safe range; the steps on the way are not judged.

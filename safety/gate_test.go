@@ -18,13 +18,9 @@ type fakeRanges map[string][]tune.Range
 
 func (f fakeRanges) Safe(t *tune.Tunable, _ tune.Facts) ([]tune.Range, error) { return f[t.Name], nil }
 
-type fakeCalibration struct {
-	tau  float64
-	need int
-	ok   bool
-}
+type fakeCalibration tune.Calibration
 
-func (f fakeCalibration) Threshold() (float64, int, bool) { return f.tau, f.need, f.ok }
+func (f fakeCalibration) Standing(context.Context) tune.Calibration { return tune.Calibration(f) }
 
 func advice(u float64, changes ...tune.Change) tune.Recommendation {
 	if changes == nil {
@@ -89,7 +85,7 @@ func TestGate(t *testing.T) {
 			if !d.Admitted(true) {
 				t.Error("--yes does not pass a veto")
 			}
-			if !strings.Contains(d.Note, "uncalibrated, 100 more") {
+			if !strings.Contains(d.Note, "uncalibrated, 100 more needed") {
 				t.Errorf("note %q", d.Note)
 			}
 		})
@@ -103,14 +99,16 @@ func TestCalibrationOnlyTightens(t *testing.T) {
 		tau  float64
 		note string
 	}{
-		{fakeCalibration{tau: 0.4, ok: true}, 0.4, ""},
-		{fakeCalibration{tau: 0.9, ok: true}, 0.55, ""},
-		{fakeCalibration{tau: 0.1, need: 30}, 0.55, "uncalibrated, 30 more outcomes needed"},
+		{fakeCalibration{Known: true, Tau: 0.4, Calibrated: true}, 0.4, ""},
+		{fakeCalibration{Known: true, Tau: 0.9, Calibrated: true}, 0.55, ""},
+		{fakeCalibration{Known: true, Tau: 0.55, Needed: 9}, 0.55, "uncalibrated, 9 more needed"},
+		{fakeCalibration{Known: true, Tau: 0.2, Calibrated: true, Fault: "disk"}, 0.2, "the last threshold known stands: disk"},
+		{fakeCalibration{Tau: 0.55, Note: "nobody knows", Fault: "disk"}, 0.55, "nobody knows"},
 	} {
 		cfg := testGate()
 		cfg.Calibration = tc.cal
 		d, err := NewGate(cfg).Check(t.Context(), advice(0.1))
-		if err != nil || d.Tau != tc.tau || d.Note != tc.note || d.Calibrated != tc.cal.ok {
+		if err != nil || d.Tau != tc.tau || !strings.HasPrefix(d.Note, tc.note) || (tc.note == "") != (d.Note == "") || d.Calibrated != tc.cal.Calibrated {
 			t.Errorf("%+v: %+v, %v", tc.cal, d, err)
 		}
 	}

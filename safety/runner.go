@@ -133,6 +133,7 @@ func (r *Runner) Run(ctx context.Context, req Request, progress func(Event)) (tu
 	if err != nil {
 		return refused(err.Error(), err)
 	}
+	out.Gate = &tune.Admission{Tau: decision.Tau, Calibrated: decision.Calibrated, Passed: req.Yes && len(decision.Vetoes) > 0}
 	if !decision.Admitted(req.Yes) {
 		return refused(decision.Reason(), nil)
 	}

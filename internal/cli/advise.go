@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"time"
 
 	"semantos/internal/tune"
 	"semantos/kb/graph"
@@ -45,14 +46,15 @@ type adviser struct {
 	asks     *probes              // serve's: what is seen may switch costly probes on; nil asks for none
 	know     *knowledge.Knowledge // serve's: past outcomes, other hosts' too; nil remembers none
 	graph    func(ctx context.Context) (*graph.Graph, error)
+	offers   *offers
 }
 
-func newAdviser(r *rooms, store store, gate *safety.Gate) (*adviser, error) {
+func newAdviser(r *rooms, store store, gate *safety.Gate, now func() time.Time) (*adviser, error) {
 	re, err := reasoner.New(r.rules, r.cat, reasoner.WithSignals(signalTable()))
 	if err != nil {
 		return nil, err
 	}
-	return &adviser{rooms: r, reasoner: re, store: store, gate: gate}, nil
+	return &adviser{rooms: r, reasoner: re, store: store, gate: gate, offers: &offers{store: store, now: now}}, nil
 }
 
 // advise diagnoses a snapshot and recommends. A recommendation the gate would refuse, or whose tunable
@@ -66,9 +68,13 @@ func (ad *adviser) advise(ctx context.Context, snap tune.Snapshot) (advice, []st
 		Capability: ad.rooms.host.Probe,
 		Learned:    ad.learned(ctx),
 	})
+	var uncertain []*tune.Recommendation
 	for i := range recs {
-		ad.admit(ctx, &recs[i])
+		if ad.admit(ctx, &recs[i]) {
+			uncertain = append(uncertain, &recs[i])
+		}
 	}
+	ad.offers.mark(ctx, uncertain)
 	doc := advice{Recommendations: recs, Symptoms: symptoms, Snapshot: snap}
 	if doc.Recommendations == nil {
 		doc.Recommendations = []tune.Recommendation{}
@@ -136,14 +142,15 @@ func (ad *adviser) learned(ctx context.Context) func(symptom, tunable string) (f
 	}
 }
 
-// admit asks, in the order an apply would, what stands in the way.
-func (ad *adviser) admit(ctx context.Context, rec *tune.Recommendation) {
+// admit asks, in the order an apply would, what stands in the way; it reports whether that is the
+// uncertainty alone.
+func (ad *adviser) admit(ctx context.Context, rec *tune.Recommendation) (uncertain bool) {
 	if !rec.Admissible {
-		return
+		return false
 	}
 	if err := ad.rooms.writable(rec.Changes); err != nil {
 		rec.Admissible, rec.Veto = false, err.Error()
-		return
+		return false
 	}
 	decision, err := ad.gate.Check(ctx, *rec)
 	if err == nil && !decision.Admitted(false) {
@@ -152,6 +159,7 @@ func (ad *adviser) admit(ctx context.Context, rec *tune.Recommendation) {
 	if err != nil {
 		rec.Admissible, rec.Veto = false, err.Error()
 	}
+	return decision.Uncertain
 }
 
 // writable finds the first change that cannot be written here, with the reason.

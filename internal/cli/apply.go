@@ -93,7 +93,7 @@ func (a *app) apply(ctx context.Context, args []string, f applyFlags) error {
 		return err
 	}
 	if f.dryRun {
-		return a.dryRun(ctx, r, rec)
+		return a.dryRun(ctx, r, store, rec)
 	}
 	if c := a.serving(ctx); c != nil {
 		return a.applyThrough(ctx, c, rec, f, meter)
@@ -102,7 +102,7 @@ func (a *app) apply(ctx context.Context, args []string, f applyFlags) error {
 	if err != nil {
 		return err
 	}
-	t, err := a.newTrials(ctx, r, store, know)
+	t, err := a.newTrials(ctx, r, store, know, a.newCalibrator(store))
 	if err != nil {
 		return err
 	}
@@ -160,8 +160,8 @@ type dryRunDocument struct {
 	Note           string              `json:"note,omitempty"`
 }
 
-func (a *app) dryRun(ctx context.Context, r *rooms, rec tune.Recommendation) error {
-	decision, err := r.newGate(a.cfg, a.onDisk()).Check(ctx, rec)
+func (a *app) dryRun(ctx context.Context, r *rooms, store store, rec tune.Recommendation) error {
+	decision, err := r.newGate(a.cfg, a.onDisk(), a.newCalibrator(store)).Check(ctx, rec)
 	if err != nil {
 		return err
 	}

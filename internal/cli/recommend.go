@@ -71,7 +71,7 @@ func (a *app) recommend(ctx context.Context, window time.Duration) error {
 	if err != nil {
 		return err
 	}
-	adviser, err := newAdviser(r, store, r.newGate(a.cfg, a.onDisk()))
+	adviser, err := newAdviser(r, store, r.newGate(a.cfg, a.onDisk(), a.newCalibrator(store)), a.now)
 	if err != nil {
 		return err
 	}
@@ -138,6 +138,9 @@ func showRecommendation(w io.Writer, rank int, rec tune.Recommendation) {
 	}
 	table(w, []string{"   ", "TUNABLE", "CHANGE", "TAKES EFFECT"}, rows)
 	paragraph(w, 4, "why     ", oneLine(rec.Rationale))
+	if !rec.Offered.IsZero() {
+		paragraph(w, 4, "offered ", "the one vetoed candidate of the day: semantos apply "+rec.ID+" --yes tries it in stages, and its outcome tells whether such vetoes are right")
+	}
 	expect := rec.ExpectedImpact.Summary
 	if rec.ExpectedImpact.Signal != "" {
 		expect = fmt.Sprintf("%s %s. %s", rec.ExpectedImpact.Signal, rec.ExpectedImpact.Direction, expect)

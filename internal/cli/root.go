@@ -41,7 +41,7 @@ func (a *app) rootCommand() *cobra.Command {
 	root.AddCommand(
 		a.serveCommand(), a.recommendCommand(), a.applyCommand(), a.rollbackCommand(), a.undoCommand(),
 		a.statusCommand(), a.historyCommand(), a.explainCommand(), a.verifyCommand(), a.telemetryCommand(),
-		a.tunablesCommand(), a.kbCommand(), a.exportCommand(), a.doctorCommand(), a.configCommand(),
+		a.tunablesCommand(), a.kbCommand(), a.exportCommand(), a.calibrateCommand(), a.doctorCommand(), a.configCommand(),
 		a.versionCommand(), a.guardCommand(),
 	)
 	return root
@@ -53,7 +53,7 @@ func onlyReads(cmd *cobra.Command) bool {
 	if cmd.HasParent() && cmd.Parent().Name() == "kb" {
 		return true
 	}
-	return slices.Contains([]string{"status", "history", "explain", "verify", "telemetry", "tunables", "export", "doctor"}, cmd.Name())
+	return slices.Contains([]string{"status", "history", "explain", "verify", "telemetry", "tunables", "export", "calibrate", "doctor"}, cmd.Name())
 }
 
 // noArgs and oneArg are cobra's own checks under one name each.

@@ -110,18 +110,18 @@ func (a *app) openLive(ctx context.Context, s *server, log *slog.Logger) (*live,
 	if err != nil {
 		return nil, err
 	}
-	l := &live{rooms: r}
+	l := &live{rooms: r, cal: a.newCalibrator(store)}
 	if l.know, err = a.openKnowledge(ctx, r, store, true); err != nil {
 		return nil, err
 	}
 	l.find = a.startFinder(ctx, r, l.know)
-	l.trials, err = a.newTrials(ctx, r, store, l.know)
+	l.trials, err = a.newTrials(ctx, r, store, l.know, l.cal)
 	switch {
 	case err == nil:
-		l.adviser, err = newAdviser(r, store, l.trials.gate)
+		l.adviser, err = newAdviser(r, store, l.trials.gate, a.now)
 	case errors.Is(err, tune.ErrNotPermitted) && a.cfg.AutoApply == loop.Off:
 		l.noTrial = err
-		l.adviser, err = newAdviser(r, store, r.newGate(a.cfg, a.onDisk()))
+		l.adviser, err = newAdviser(r, store, r.newGate(a.cfg, a.onDisk(), l.cal), a.now)
 	}
 	if err != nil {
 		return nil, err
@@ -132,7 +132,7 @@ func (a *app) openLive(ctx context.Context, s *server, log *slog.Logger) (*live,
 	l.adviser.asks, l.adviser.know, l.adviser.graph = r.probes, l.know, l.know.Graph
 	cfg := loop.Config{
 		Sampler: l.sampler, Adviser: l.adviser, Store: store, SampleInterval: a.cfg.SampleInterval,
-		PollInterval: a.cfg.PollInterval, AutoApply: a.cfg.AutoApply, Missing: neededOutcomes,
+		PollInterval: a.cfg.PollInterval, AutoApply: a.cfg.AutoApply, Calibration: l.cal.Standing,
 		Leftovers: func(ctx context.Context) ([]tune.Managed, error) { return l.managed(ctx, a) },
 		Observe:   s.observe, Now: a.now, Log: log,
 	}

@@ -11,6 +11,7 @@ import (
 	"semantos/internal/loop"
 	"semantos/internal/tune"
 	"semantos/kb/knowledge"
+	"semantos/safety"
 	"semantos/telemetry"
 )
 
@@ -33,6 +34,7 @@ type live struct {
 	loop    *loop.Loop
 	trials  *trials
 	know    *knowledge.Knowledge
+	cal     *safety.Calibrator
 	find    *finder
 	noTrial error // why trials is nil
 }
@@ -124,7 +126,8 @@ func (s *server) Status(ctx context.Context) (console.Status, error) {
 	if err != nil {
 		return console.Status{}, err
 	}
-	return console.Status{Rollouts: s.settled(managed).all(rollouts), Managed: managed, Loop: l.loop.State()}, nil
+	return console.Status{Rollouts: s.settled(managed).all(rollouts), Managed: managed, Loop: l.loop.State(),
+		Calibration: l.cal.Standing(ctx)}, nil
 }
 
 // managed asks the guard, or reads the journal where there is none.

@@ -18,6 +18,8 @@ type statusDocument struct {
 	Managed  []tune.Managed `json:"managed"`
 	// Loop is where serve stands, when one runs.
 	Loop *tune.LoopState `json:"loop,omitempty"`
+	// Calibration is where the gate stands, and how right vetoes and rollbacks were.
+	Calibration tune.Calibration `json:"calibration"`
 }
 
 func (a *app) statusCommand() *cobra.Command {
@@ -39,6 +41,8 @@ func (a *app) statusCommand() *cobra.Command {
 				}
 				fmt.Fprintln(a.stdout, "\nRollouts, newest first:")
 				showRollouts(a.stdout, doc.Rollouts)
+				fmt.Fprintln(a.stdout)
+				showGate(a.stdout, doc.Calibration)
 				if doc.Loop != nil {
 					fmt.Fprintf(a.stdout, "\nServe is %s: %s\n", doc.Loop.Phase, oneLine(doc.Loop.Reason))
 				}
@@ -63,6 +67,7 @@ func (a *app) status(ctx context.Context) (statusDocument, error) {
 		}
 		doc.Rollouts = a.settled().all(doc.Rollouts)
 	}
+	doc.Calibration = a.newCalibrator(store).Standing(ctx)
 	managed, err := a.inspect()
 	if err != nil {
 		return doc, err

@@ -28,18 +28,16 @@ type trials struct {
 	rand    *rand.Rand
 	bootID  string
 	know    *knowledge.Knowledge
+	cal     *safety.Calibrator
 	learned func(error) // told of an outcome that could not be learned from
 }
 
 // newGate joins TAU, the safe ranges and what is live now.
-func (r *rooms) newGate(cfg config.Config, live safety.Live) *safety.Gate {
+func (r *rooms) newGate(cfg config.Config, live safety.Live, cal *safety.Calibrator) *safety.Gate {
 	return safety.NewGate(safety.GateConfig{
-		Tau: cfg.Tau, Tunables: r.cat, Ranges: r.cat, Live: live, Facts: r.facts, Outcomes: neededOutcomes,
+		Tau: cfg.Tau, Tunables: r.cat, Ranges: r.cat, Live: live, Facts: r.facts, Calibration: cal,
 	})
 }
-
-// neededOutcomes is how many a calibrated bound would rest on; without calibration it is only said.
-const neededOutcomes = 100
 
 // onDisk is what semantos holds, read from the journal without a guard.
 type onDisk struct{ dataDir, runDir, bootID string }
@@ -126,6 +124,8 @@ func (t *trials) run(ctx context.Context, req trialRequest, tell func(safety.Eve
 		if _, learnErr := t.know.Learn(keep, traceOf(rollout, t.rooms.facts, before, glance(ctx, t.sampler))); learnErr != nil {
 			t.learned(learnErr)
 		}
+		// A threshold that could not be renewed stands as it was, and says so in status.
+		_, _ = t.cal.Calibrate(keep)
 	}
 	return rollout, err
 }
@@ -146,7 +146,7 @@ func (a *app) bootID(r *rooms) (string, error) {
 }
 
 // newTrials starts the guard, which first restores what a killed semantos left behind, and says so.
-func (a *app) newTrials(ctx context.Context, r *rooms, store store, know *knowledge.Knowledge) (*trials, error) {
+func (a *app) newTrials(ctx context.Context, r *rooms, store store, know *knowledge.Knowledge, cal *safety.Calibrator) (*trials, error) {
 	guard, err := a.startGuard(ctx)
 	if err != nil {
 		return nil, err
@@ -161,7 +161,7 @@ func (a *app) newTrials(ctx context.Context, r *rooms, store store, know *knowle
 	}
 	seed := uint64(a.now().UnixNano())
 	return &trials{
-		rooms: r, store: store, guard: guard, gate: r.newGate(a.cfg, guard), sampler: sampler, cfg: a.cfg, now: a.now,
+		rooms: r, store: store, guard: guard, gate: r.newGate(a.cfg, guard, cal), cal: cal, sampler: sampler, cfg: a.cfg, now: a.now,
 		rand: rand.New(rand.NewPCG(seed, uint64(os.Getpid()))), bootID: boot, know: know,
 		learned: func(err error) { fmt.Fprintln(a.stderr, "semantos: not learned from:", err) },
 	}, nil

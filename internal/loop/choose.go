@@ -22,7 +22,9 @@ const persistence = 2
 // remember only.
 type memory struct {
 	mode      string
-	missing   int               // outcomes still needed for a calibrated bound
+	bounded   bool              // the gate's threshold is a calibrated bound
+	missing   int               // outcomes still needed for one
+	unknown   string            // why the threshold rests on nothing: history was never read; "" else
 	held      string            // why an operator holds the loop; "" when free
 	running   string            // the recommendation on trial
 	waiting   string            // a rollout that waits for a person
@@ -49,6 +51,14 @@ func newMemory(mode string) *memory {
 	return &memory{
 		mode: mode, streak: map[string]int{}, resting: map[string]rest{},
 		yielded: map[string]string{}, kept: map[string]change{},
+	}
+}
+
+// calibrated takes over where the gate stands.
+func (m *memory) calibrated(c tune.Calibration) {
+	m.bounded, m.missing, m.unknown = c.Known && c.Calibrated, c.Needed, ""
+	if !c.Known {
+		m.unknown = c.Fault
 	}
 }
 
@@ -98,9 +108,11 @@ func blocked(m *memory, now time.Time) string {
 		return "rollout " + m.waiting + " waits for a person"
 	case m.held != "":
 		return "held: " + m.held
-	case m.mode == Calibrated:
+	case m.mode != Off && m.unknown != "":
+		return "the gate's threshold is not known: " + m.unknown
+	case m.mode == Calibrated && !m.bounded:
 		return fmt.Sprintf("AUTO_APPLY=calibrated: uncalibrated, %d more needed", m.missing)
-	case m.mode != On:
+	case m.mode != On && m.mode != Calibrated:
 		return "AUTO_APPLY=off: recommend only"
 	case now.Before(m.pauseTill):
 		return fmt.Sprintf("pausing until %s: %s", m.pauseTill.Format(time.TimeOnly), m.pauseWhy)

@@ -64,6 +64,18 @@ func TestChoose(t *testing.T) {
 		{"best first", On, []tune.Recommendation{a, b}, nil, 0, a.ID, ""},
 		{"off", Off, []tune.Recommendation{a}, nil, 0, "", "recommend only"},
 		{"calibrated waits", Calibrated, []tune.Recommendation{a}, func(m *memory) { m.missing = 9 }, 0, "", "uncalibrated, 9 more needed"},
+		{"calibrated, with its bound", Calibrated, []tune.Recommendation{a}, func(m *memory) {
+			m.calibrated(tune.Calibration{Known: true, Calibrated: true})
+		}, 0, a.ID, ""},
+		{"on, without a bound", On, []tune.Recommendation{a}, func(m *memory) {
+			m.calibrated(tune.Calibration{Known: true, Needed: 9})
+		}, 0, a.ID, ""},
+		{"on, history never read", On, []tune.Recommendation{a}, func(m *memory) {
+			m.calibrated(tune.Calibration{Fault: "the disk is away"})
+		}, 0, "", "the disk is away"},
+		{"off, with a bound", Off, []tune.Recommendation{a}, func(m *memory) {
+			m.calibrated(tune.Calibration{Known: true, Calibrated: true})
+		}, 0, "", "recommend only"},
 		{"nothing offered", On, nil, nil, 0, "", "nothing to recommend"},
 		{"held", On, []tune.Recommendation{a}, func(m *memory) { m.held = "maintenance" }, 0, "", "maintenance"},
 		{"one at a time", On, []tune.Recommendation{a}, func(m *memory) { m.running = "x" }, 0, "", "running"},

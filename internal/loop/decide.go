@@ -14,6 +14,12 @@ func (l *Loop) poll(ctx context.Context) *tune.Recommendation {
 	if !due {
 		return nil
 	}
+	if l.cfg.Calibration != nil {
+		c := l.cfg.Calibration(ctx)
+		l.mu.Lock()
+		l.mem.calibrated(c)
+		l.mu.Unlock()
+	}
 	symptoms, recs, err := l.cfg.Adviser.Advise(ctx, snap)
 	if err != nil {
 		l.fail("diagnose", err)

@@ -45,7 +45,7 @@ type Config struct {
 	PollInterval   time.Duration
 	MinWindow      time.Duration // no diagnosis over less; 0 means 8 s
 	AutoApply      string
-	Missing        int                                               // outcomes a calibrated bound still needs
+	Calibration    func(ctx context.Context) tune.Calibration        // where the gate stands; nil: never calibrated
 	Leftovers      func(ctx context.Context) ([]tune.Managed, error) // asked at start and after each kept trial
 	Observe        func(Event)                                       // may be nil; called in order, must not block
 	Now            func() time.Time
@@ -83,14 +83,13 @@ func New(cfg Config) (*Loop, error) {
 		return nil, errors.New("make loop: intervals must be above 0")
 	case cfg.AutoApply != Off && cfg.AutoApply != Calibrated && cfg.AutoApply != On:
 		return nil, fmt.Errorf("make loop: AUTO_APPLY=%q: %w", cfg.AutoApply, tune.ErrUsage)
-	case cfg.AutoApply == On && cfg.Applier == nil:
-		return nil, errors.New("make loop: AUTO_APPLY=on needs an applier")
+	case cfg.AutoApply != Off && cfg.Applier == nil:
+		return nil, fmt.Errorf("make loop: AUTO_APPLY=%s needs an applier", cfg.AutoApply)
 	}
 	if cfg.MinWindow == 0 {
 		cfg.MinWindow = 8 * time.Second
 	}
 	l := &Loop{cfg: cfg, mem: newMemory(cfg.AutoApply)}
-	l.mem.missing = cfg.Missing
 	l.state = tune.LoopState{Phase: "starting", Reason: "not sampled yet", AutoApply: cfg.AutoApply,
 		Decisions: map[string]int64{}, Resting: []tune.Resting{}, Yielded: []string{}, Leftovers: []tune.Managed{}}
 	return l, nil

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"sort"
 	"strings"
+	"time"
 )
 
 // Change is one tunable to write on one target. Tunable is the instance's usual spelling
@@ -32,6 +33,7 @@ type Recommendation struct {
 	Risk           Risk       `json:"risk"`
 	Score          float64    `json:"score"` // rank; larger first
 	Provenance     Provenance `json:"provenance"`
+	Offered        time.Time  `json:"offered,omitzero"` // when, as vetoed, it became the day's candidate for --yes
 }
 
 // Impact is what is expected: the signal, its direction, and a sentence.

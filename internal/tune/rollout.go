@@ -18,6 +18,7 @@ type Rollout struct {
 	Ended          time.Time      `json:"ended,omitzero"`
 	Persisted      []string       `json:"persisted,omitempty"` // files written by --persist
 	BootID         string         `json:"boot_id,omitempty"`
+	Gate           *Admission     `json:"gate,omitempty"` // null: it never reached the gate, or before it was recorded
 }
 
 // Stage is one share of exposure and its judgement.
