@@ -34,8 +34,8 @@ type live struct {
 	loop    *loop.Loop
 	trials  *trials
 	know    *knowledge.Knowledge
-	cal     *safety.Calibrator
 	find    *finder
+	cal     *safety.Calibrator
 	noTrial error // why trials is nil
 }
 
