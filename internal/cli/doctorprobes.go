@@ -28,6 +28,17 @@ func (p *probes) status(ctx context.Context) []ebpf.ProbeStatus {
 	}
 }
 
+// counting is how many probes count now.
+func (p *probes) counting() int {
+	n := 0
+	for _, s := range p.set.Status() {
+		if s.State != ebpf.StateFailed && s.State != ebpf.StateOff {
+			n++
+		}
+	}
+	return n
+}
+
 // probeFinding sums the probes up in one line.
 func probeFinding(all []ebpf.ProbeStatus) finding {
 	on, failed, off, share := 0, 0, 0, 0.0

@@ -96,10 +96,16 @@ func (a *app) joinedGraph(ctx context.Context, r *rooms, s store) (*graph.Graph,
 	return graph.New(nodes, edges, a.now())
 }
 
+// scene is what a glance at the host gave: its signals, and the kind of work the busiest process does.
+type scene struct {
+	signals  map[string]float64
+	workload string
+}
+
 // traceOf makes the trace of a finished rollout.
-func traceOf(r tune.Rollout, f tune.Facts, before, after map[string]float64) tune.Trace {
-	t := tune.Trace{ID: r.ID, Time: r.Ended, Actor: r.Actor, BootID: r.BootID, Facts: f, Symptoms: []string{},
-		Before: before, After: after, Changes: r.Recommendation.Changes, Effect: r.Effect, State: r.State,
+func traceOf(r tune.Rollout, f tune.Facts, before, after scene) tune.Trace {
+	t := tune.Trace{ID: r.ID, Time: r.Ended, Actor: r.Actor, BootID: r.BootID, Facts: f, Workload: before.workload, Symptoms: []string{},
+		Before: before.signals, After: after.signals, Changes: r.Recommendation.Changes, Effect: r.Effect, State: r.State,
 		Reason: r.Reason, U: r.Recommendation.Uncertainty}
 	if t.Time.IsZero() {
 		t.Time = r.Started
@@ -118,25 +124,29 @@ func traceOf(r tune.Rollout, f tune.Facts, before, after map[string]float64) tun
 // glanceTime is how long the host is looked at before and after a trial.
 const glanceTime = time.Second
 
-// glance gives the host's signals over a moment; none when it cannot look.
-func glance(ctx context.Context, sampler windows) map[string]float64 {
+// glance looks at the host for a moment; nothing when it cannot.
+func glance(ctx context.Context, sampler windows) scene {
 	sampler.Reset()
 	if sampler.Tick(ctx) != nil {
-		return nil
+		return scene{}
 	}
 	select {
 	case <-ctx.Done():
-		return nil
+		return scene{}
 	case <-time.After(glanceTime):
 	}
 	if sampler.Tick(ctx) != nil {
-		return nil
+		return scene{}
 	}
-	out := map[string]float64{}
-	for name, v := range sampler.Snapshot().Signals {
+	snap := sampler.Snapshot()
+	out := scene{signals: map[string]float64{}}
+	for name, v := range snap.Signals {
 		if !math.IsNaN(v) && !math.IsInf(v, 0) {
-			out[name] = v
+			out.signals[name] = v
 		}
+	}
+	if len(snap.Workloads) > 0 {
+		out.workload = snap.Workloads[0].Kind
 	}
 	return out
 }

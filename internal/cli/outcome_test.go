@@ -144,12 +144,13 @@ func TestServeSeesWhatACommandTaught(t *testing.T) {
 	if before := path(); before != 0 {
 		t.Fatalf("joined with strength %v before anything was taught", before)
 	}
-	file := fixture(t, sweepText("vm.page-cluster", "net.core.somaxconn", 0.5))
-	if got := m.run(t, "kb", "induce", file); got.exit != 0 {
-		t.Fatal(got.stderr)
+	file := fixture(t, sweepText("vm.page-cluster", "net.core.somaxconn", 2))
+	taught := m.run(t, "kb", "induce", file)
+	if taught.exit != 0 {
+		t.Fatal(taught.stderr)
 	}
 	if after := path(); after <= 0 {
-		t.Error("serve does not see the induced edge")
+		t.Errorf("serve does not see the induced edge: %s", taught.stdout)
 	}
 	var answer console.Status
 	if err := c.call(t.Context(), http.MethodGet, "/status", nil, &answer); err != nil {

@@ -164,7 +164,7 @@ func showWatched(w io.Writer, s tune.Snapshot, unseen []string) {
 	kinds := make([]string, 0, len(s.Entities))
 	for _, kind := range []string{
 		tune.EntityNetns, tune.EntityListener, tune.EntityUDPSocket, tune.EntityDevice, tune.EntityNetdev,
-		tune.EntityCPU, tune.EntityKthread, tune.EntityProcess, tune.EntityCgroup,
+		tune.EntityCPU, tune.EntityKthread, tune.EntityProcess, tune.EntityServer, tune.EntityCgroup,
 	} {
 		if n := len(s.Entities[kind]); n > 0 {
 			kinds = append(kinds, fmt.Sprintf("%d %s", n, kind))

@@ -153,6 +153,7 @@ type serveDocument struct {
 	Tunables  int    `json:"tunables"`
 	Rules     int    `json:"rules"`
 	AutoApply string `json:"auto_apply"`
+	Probes    int    `json:"probes"` // eBPF probes that count
 	Writes    bool   `json:"writes"` // false without rights: it only recommends
 }
 
@@ -160,6 +161,8 @@ type serveDocument struct {
 func (a *app) announce(l *live) error {
 	doc := serveDocument{Version: version, Listen: a.cfg.Listen, Socket: a.cfg.Socket(), DataDir: a.cfg.DataDir, Root: a.cfg.Root,
 		Tunables: len(l.rooms.cat.All()), Rules: len(l.rooms.rules), AutoApply: a.cfg.AutoApply, Writes: l.trials != nil}
+	probes := probeFinding(l.rooms.probes.set.Status())
+	doc.Probes = l.rooms.probes.counting()
 	return a.print(doc, func() {
 		where, mode := "this host", "recommends, and applies what it is told to (AUTO_APPLY=off)"
 		switch {
@@ -176,6 +179,8 @@ func (a *app) announce(l *live) error {
 		fmt.Fprintf(a.stdout, "  health    http://%s/healthz /readyz /snapshot /metrics\n", doc.Listen)
 		fmt.Fprintf(a.stdout, "  control   %s (the command line uses it)\n", doc.Socket)
 		fmt.Fprintf(a.stdout, "  data      %s\n", doc.DataDir)
+		counting, _, _ := strings.Cut(probes.Text, ", at ") // what they cost is not known yet
+		fmt.Fprintf(a.stdout, "  probes    %s\n", shortReason(counting))
 		fmt.Fprintf(a.stdout, "  mode      %s\n", mode)
 	})
 }
