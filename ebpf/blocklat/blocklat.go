@@ -96,7 +96,8 @@ func readDisks(p *probe.Probe, out probe.Sink) error {
 	var h diskHist
 	var gone []diskKey
 	names := kinds()
-	for it := m.Iterate(); it.Next(&key, &h); {
+	it := m.Iterate()
+	for it.Next(&key, &h) {
 		disk := string(bytes.TrimRight(key.Disk[:], "\x00"))
 		of := probe.Subject{Kind: tune.EntityDevice, ID: disk, Labels: map[string]string{"device": disk}}
 		name := "block." + names[key.Kind]
@@ -106,6 +107,9 @@ func readDisks(p *probe.Probe, out probe.Sink) error {
 		if full != 0 && now-time.Duration(h.Last) > forget {
 			gone = append(gone, key)
 		}
+	}
+	if err := probe.Whole(it); err != nil {
+		return fmt.Errorf("read block latencies by device: %w", err)
 	}
 	if len(gone) == 0 {
 		return nil

@@ -74,12 +74,11 @@ func read(p *probe.Probe, out probe.Sink) error {
 		return fmt.Errorf("read fsync times: %w", err)
 	}
 	var n uint64
-	var sync, commits probe.Hist
 	for i := range perCPU {
 		n += perCPU[i].Calls
-		sync = sync.Add(probe.Of(perCPU[i].Sync))
-		commits = commits.Add(probe.Of(perCPU[i].Commit))
 	}
+	sync := probe.Sum(len(perCPU), func(i int) *probe.Raw { return &perCPU[i].Sync })
+	commits := probe.Sum(len(perCPU), func(i int) *probe.Raw { return &perCPU[i].Commit })
 	out.Counter(probe.Subject{}, calls, float64(n))
 	if told(p, "ext4_sync_file_exit", "f2fs_sync_file_exit", "nfs_fsync_exit") {
 		out.Hist(probe.Subject{}, latency, sync)
@@ -108,7 +107,8 @@ func readDisks(p *probe.Probe, out probe.Sink) error {
 	var key [32]byte
 	var d disk
 	var gone [][32]byte
-	for it := m.Iterate(); it.Next(&key, &d); {
+	it := m.Iterate()
+	for it.Next(&key, &d) {
 		name := string(bytes.TrimRight(key[:], "\x00"))
 		of := probe.Subject{Kind: tune.EntityDevice, ID: name, Labels: map[string]string{"device": name}}
 		out.Counter(of, calls, float64(d.Calls))
@@ -121,6 +121,9 @@ func readDisks(p *probe.Probe, out probe.Sink) error {
 		if full != 0 && now.Nano()-int64(d.Last) > int64(forget) {
 			gone = append(gone, key)
 		}
+	}
+	if err := probe.Whole(it); err != nil {
+		return fmt.Errorf("read fsync times by device: %w", err)
 	}
 	if len(gone) == 0 {
 		return nil

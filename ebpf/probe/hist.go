@@ -38,18 +38,24 @@ type Hist struct {
 
 // Of keeps what a raw histogram counted; several (one per CPU) are added up.
 func Of(raw ...Raw) Hist {
+	return Sum(len(raw), func(i int) *Raw { return &raw[i] })
+}
+
+// Sum adds up n raw histograms where they lie: hundreds of CPUs have one each, of some kilobytes.
+func Sum(n int, of func(i int) *Raw) Hist {
 	var h Hist
-	for b := range Buckets {
-		var n uint64
-		for i := range raw {
-			n += raw[i].Buckets[b]
-		}
-		if n > 0 {
-			h.Bins = append(h.Bins, Bin{uint16(b), n})
+	var counts [Buckets]uint64
+	for i := range n {
+		raw := of(i)
+		h.Sum += raw.Sum
+		for b, c := range raw.Buckets {
+			counts[b] += c
 		}
 	}
-	for i := range raw {
-		h.Sum += raw[i].Sum
+	for b, c := range counts {
+		if c > 0 {
+			h.Bins = append(h.Bins, Bin{uint16(b), c})
+		}
 	}
 	return h
 }

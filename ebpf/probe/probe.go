@@ -224,14 +224,24 @@ func (p *Probe) Get(name string, v any) error {
 	return nil
 }
 
-// Lost is how many events could not be kept.
+// Lost is how many events could not be kept: what the programs say themselves, and runs the kernel left
+// out because a program of this probe was at work on that CPU already.
 func (p *Probe) Lost() uint64 {
 	var n uint64
 	if p.coll.Variables["lost"] == nil || p.Get("lost", &n) != nil {
-		return 0
+		n = 0
+	}
+	for _, prog := range p.coll.Programs {
+		if s, err := prog.Stats(); err == nil {
+			n += s.RecursionMisses
+		}
 	}
 	return n
 }
+
+// Whole is nil when an iteration has seen a map to its end. One that met too many changes is an error:
+// what it did not see would look gone.
+func Whole(it *ebpf.MapIterator) error { return it.Err() }
 
 // Cost is what the programs' BPF run-time statistics say, and Spec.Beside for each run, cumulative since
 // Load over the time the kernel kept them.

@@ -15,7 +15,7 @@ func New() probe.Spec {
 		Answers:    "how long do tasks look for memory themselves, reclaiming and compacting",
 		Signals:    signals(),
 		Collection: loadBpf,
-		Optional:   []string{"node_begin", "node_end", "compaction_begin", "compaction_end", "throttled", "wakeup_kswapd"},
+		Optional:   []string{"memcg_begin", "memcg_end", "node_begin", "node_end", "compaction_begin", "compaction_end", "throttled", "wakeup_kswapd"},
 		Read:       read,
 	}
 }
@@ -75,11 +75,8 @@ func read(p *probe.Probe, out probe.Sink) error {
 		return fmt.Errorf("read reclaim times: %w", err)
 	}
 	var host probe.Subject
-	hist := func(name string, of func(*spent) probe.Raw) {
-		var h probe.Hist
-		for i := range perCPU {
-			h = h.Add(probe.Of(of(&perCPU[i])))
-		}
+	hist := func(name string, of func(*spent) *probe.Raw) {
+		h := probe.Sum(len(perCPU), func(i int) *probe.Raw { return of(&perCPU[i]) })
 		out.Hist(host, name+"_us", h)
 		out.Seconds(host, name, float64(h.Sum)/1e9)
 	}
@@ -87,7 +84,7 @@ func read(p *probe.Probe, out probe.Sink) error {
 		if slices.Contains(p.Missing, k.tracepoint) {
 			continue
 		}
-		hist(k.name, func(s *spent) probe.Raw { return s.Time[i] })
+		hist(k.name, func(s *spent) *probe.Raw { return &s.Time[i] })
 		if i < reclaims {
 			var n uint64
 			for c := range perCPU {
@@ -97,7 +94,7 @@ func read(p *probe.Probe, out probe.Sink) error {
 		}
 	}
 	if !slices.Contains(p.Missing, "mm_vmscan_throttled") {
-		hist(throttled, func(s *spent) probe.Raw { return s.Held })
+		hist(throttled, func(s *spent) *probe.Raw { return &s.Held })
 	}
 	if !slices.Contains(p.Missing, "mm_vmscan_wakeup_kswapd") {
 		var n uint64

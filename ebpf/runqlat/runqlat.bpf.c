@@ -84,6 +84,8 @@ int BPF_PROG(switch_to, bool preempt, struct task_struct *prev, struct task_stru
 		wait = total - s->delay;
 	s->pcount = pcount + 1;
 	s->delay = total;
+	if ((s64)wait < 0) /* the run queue's clock was behind the one it was queued by */
+		return 0;
 	h = bpf_map_lookup_elem(&waits, &zero);
 	if (h)
 		hist_add_local(h, wait);

@@ -59,10 +59,8 @@ func read(p *probe.Probe, out probe.Sink) error {
 		if err := p.Map(bpfMapVectors).Lookup(uint32(i), &perCPU); err != nil {
 			return fmt.Errorf("read soft interrupt %s: %w", name, err)
 		}
-		var latency, run probe.Hist
-		for i := range perCPU {
-			latency, run = latency.Add(probe.Of(perCPU[i].Latency)), run.Add(probe.Of(perCPU[i].Run))
-		}
+		latency := probe.Sum(len(perCPU), func(i int) *probe.Raw { return &perCPU[i].Latency })
+		run := probe.Sum(len(perCPU), func(i int) *probe.Raw { return &perCPU[i].Run })
 		if run.Count() == 0 {
 			continue
 		}

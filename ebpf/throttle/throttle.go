@@ -113,16 +113,15 @@ func read(p *probe.Probe, out probe.Sink) error {
 	}
 	now := uint64(ts.Nano())
 	var over uint64
-	var h probe.Hist
 	var last state
 	for i := range perCPU {
 		s := &perCPU[i]
 		over += s.OverNS
-		h = h.Add(probe.Of(s.Pauses))
 		if s.At > last.At {
 			last.At, last.Dirty, last.Thresh = s.At, s.Dirty, s.Thresh
 		}
 	}
+	h := probe.Sum(len(perCPU), func(i int) *probe.Raw { return &perCPU[i].Pauses })
 	out.Hist(probe.Subject{}, pauses, h)
 	out.Seconds(probe.Subject{}, throttled, float64(h.Sum)/1e9)
 	out.Seconds(probe.Subject{}, overLimit, float64(over)/1e9)
@@ -141,7 +140,8 @@ func readGroups(p *probe.Probe, out probe.Sink, now uint64) error {
 	var id uint64
 	var g group
 	var gone []uint64
-	for it := m.Iterate(); it.Next(&id, &g); {
+	it := m.Iterate()
+	for it.Next(&id, &g) {
 		if path := g.path(); path != "" {
 			out.Seconds(probe.Subject{Kind: tune.EntityCgroup, ID: path, Labels: map[string]string{"cgroup": path}},
 				throttled, float64(g.PausedNS)/1e9)
@@ -149,6 +149,9 @@ func readGroups(p *probe.Probe, out probe.Sink, now uint64) error {
 		if full != 0 && g.Last+uint64(forget) < now {
 			gone = append(gone, id)
 		}
+	}
+	if err := probe.Whole(it); err != nil {
+		return fmt.Errorf("read pauses by cgroup: %w", err)
 	}
 	if len(gone) == 0 {
 		return nil

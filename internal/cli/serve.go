@@ -78,7 +78,10 @@ func (a *app) work(ctx context.Context, stop context.CancelCauseFunc, s *server,
 		return err
 	}
 	s.open(l)
-	debug.FreeOSMemory() // what opening used: serve stays for weeks
+	// Serve stays for weeks beside what it watches: less garbage is kept than Go's default, and what opening
+	// used goes back now.
+	debug.SetGCPercent(50)
+	debug.FreeOSMemory()
 	if err := a.announce(l); err != nil {
 		return err
 	}
