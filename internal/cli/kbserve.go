@@ -8,12 +8,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"sync"
 	"time"
 
 	"semantos/console"
 	"semantos/internal/tune"
 	"semantos/kb/graph"
-	"semantos/kb/knowledge"
 	"semantos/kb/learn"
 	"semantos/kb/recall"
 	"semantos/kb/retrieve"
@@ -22,25 +22,29 @@ import (
 // knows is serve's side of the /kb routes.
 type knows struct{ *server }
 
-// finder makes the search index once, beside everything else.
+// finder keeps the search index of the newest graph. It is made when somebody searches: most serves are
+// never asked, and it is some megabytes.
 type finder struct {
-	done  chan struct{}
+	mu    sync.Mutex
+	of    *graph.Graph
 	index *retrieve.Index
-	err   error
 }
 
-func (a *app) startFinder(ctx context.Context, r *rooms, k *knowledge.Knowledge) *finder {
-	f := &finder{done: make(chan struct{})}
-	go func() {
-		defer close(f.done)
-		g, err := k.Graph(ctx)
+func (f *finder) find(ctx context.Context, a *app, l *live) (*retrieve.Index, error) {
+	g, err := l.know.Graph(ctx)
+	if err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.index == nil || f.of != g {
+		index, err := a.searchIndex(ctx, l.rooms, g)
 		if err != nil {
-			f.err = err
-			return
+			return nil, err
 		}
-		f.index, f.err = a.searchIndex(ctx, r, g)
-	}()
-	return f
+		f.of, f.index = g, index
+	}
+	return f.index, nil
 }
 
 func (k knows) about(op string) (*live, error) {
@@ -50,7 +54,7 @@ func (k knows) about(op string) (*live, error) {
 	return nil, starting(op)
 }
 
-// Search waits for the index where it is not made yet.
+// Search answers from an index of the graph as it is now.
 func (k knows) Search(ctx context.Context, req console.SearchRequest) ([]console.SearchHit, error) {
 	l, err := k.about("search")
 	if err != nil {
@@ -60,15 +64,11 @@ func (k knows) Search(ctx context.Context, req console.SearchRequest) ([]console
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case <-l.find.done:
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	index, err := l.find.find(ctx, k.app, l)
+	if err != nil {
+		return nil, err
 	}
-	if l.find.err != nil {
-		return nil, l.find.err
-	}
-	found, err := l.find.index.SearchBy(ctx, by, req.Text, cmp.Or(req.Limit, 10))
+	found, err := index.SearchBy(ctx, by, req.Text, cmp.Or(req.Limit, 10))
 	if err != nil {
 		return nil, err
 	}

@@ -152,9 +152,11 @@ func TestServeSeesWhatACommandTaught(t *testing.T) {
 	if after := path(); after <= 0 {
 		t.Errorf("serve does not see the induced edge: %s", taught.stdout)
 	}
-	var answer console.Status
-	if err := c.call(t.Context(), http.MethodGet, "/status", nil, &answer); err != nil {
-		t.Error(err)
+	var found struct {
+		Hits []console.SearchHit `json:"hits"`
+	}
+	if err := c.call(t.Context(), http.MethodPost, "/kb/search", map[string]any{"text": "accept queue"}, &found); err != nil || len(found.Hits) == 0 {
+		t.Errorf("serve finds %+v, %v", found, err)
 	}
 }
 

@@ -117,7 +117,7 @@ func (a *app) openLive(ctx context.Context, s *server, log *slog.Logger) (*live,
 	if l.know, err = a.openKnowledge(ctx, r, store, true); err != nil {
 		return nil, err
 	}
-	l.find = a.startFinder(ctx, r, l.know)
+	l.find = &finder{}
 	l.trials, err = a.newTrials(ctx, r, store, l.know, l.cal)
 	switch {
 	case err == nil:
