@@ -14,7 +14,7 @@ import (
 	"semantos/kb/knowledge"
 	"semantos/kb/recall"
 	"semantos/reasoner"
-	"semantos/safety"
+	"semantos/safety/gate"
 	"semantos/telemetry"
 )
 
@@ -42,14 +42,14 @@ type adviser struct {
 	rooms    *rooms
 	reasoner *reasoner.Reasoner
 	store    store
-	gate     *safety.Gate
+	gate     *gate.Gate
 	asks     *probes              // serve's: what is seen may switch costly probes on; nil asks for none
 	know     *knowledge.Knowledge // serve's: past outcomes, other hosts' too; nil remembers none
 	graph    func(ctx context.Context) (*graph.Graph, error)
 	offers   *offers
 }
 
-func newAdviser(r *rooms, store store, gate *safety.Gate, now func() time.Time) (*adviser, error) {
+func newAdviser(r *rooms, store store, gate *gate.Gate, now func() time.Time) (*adviser, error) {
 	re, err := reasoner.New(r.rules, r.cat, reasoner.WithSignals(signalTable()))
 	if err != nil {
 		return nil, err

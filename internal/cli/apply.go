@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"semantos/internal/tune"
-	"semantos/safety"
+	"semantos/safety/rollout"
 )
 
 // applyFlags are apply's own flags as typed.
@@ -176,8 +176,8 @@ func (a *app) dryRun(ctx context.Context, r *rooms, store store, rec tune.Recomm
 }
 
 // tell prints a rollout's progress as it happens, one line an event.
-func (a *app) tell() func(safety.Event) {
-	return func(e safety.Event) {
+func (a *app) tell() func(rollout.Event) {
+	return func(e rollout.Event) {
 		if e.Text != "" {
 			a.say("%4.0f s  %s", e.Elapsed.Seconds(), e.Text)
 		}

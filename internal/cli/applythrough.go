@@ -12,11 +12,11 @@ import (
 
 	"semantos/console"
 	"semantos/internal/tune"
-	"semantos/safety"
+	"semantos/safety/rollout"
 )
 
 // applyThrough lets a running serve do the rollout, and measures here when the meter is ours.
-func (a *app) applyThrough(ctx context.Context, c *client, rec tune.Recommendation, f applyFlags, meter safety.Meter) error {
+func (a *app) applyThrough(ctx context.Context, c *client, rec tune.Recommendation, f applyFlags, meter rollout.Meter) error {
 	req := console.ApplyRequest{
 		StageTimeS: f.stageTime.Seconds(), Steps: a.cfg.RolloutSteps, Margin: &a.cfg.Margin, SLOMaxP95: &a.cfg.SLOMaxP95,
 		Yes: f.yes, Hold: f.hold, Persist: f.persist,
@@ -81,7 +81,7 @@ const interruptTime = 15 * time.Second
 type follower struct {
 	app    *app
 	client *client
-	meter  safety.Meter
+	meter  rollout.Meter
 	start  time.Time
 }
 

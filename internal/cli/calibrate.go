@@ -11,7 +11,7 @@ import (
 
 	"semantos/console"
 	"semantos/internal/tune"
-	"semantos/safety"
+	"semantos/safety/gate"
 )
 
 func (a *app) calibrateCommand() *cobra.Command {
@@ -58,8 +58,8 @@ func (s *server) Calibrate(ctx context.Context) (tune.Calibration, error) {
 }
 
 // newCalibrator joins TAU and ALPHA with what the store remembers; a nil store remembers nothing.
-func (a *app) newCalibrator(s store) *safety.Calibrator {
-	return safety.NewCalibrator(safety.CalibratorConfig{History: past{s}, Tau: a.cfg.Tau, Alpha: a.cfg.Alpha, Now: a.now})
+func (a *app) newCalibrator(s store) *gate.Calibrator {
+	return gate.NewCalibrator(gate.CalibratorConfig{History: past{s}, Tau: a.cfg.Tau, Alpha: a.cfg.Alpha, Now: a.now})
 }
 
 // past is a store's history for calibration.

@@ -13,7 +13,7 @@ import (
 
 	"semantos/ebpf"
 	"semantos/internal/tune"
-	"semantos/safety"
+	"semantos/safety/guard"
 )
 
 // finding is one thing doctor looked at.
@@ -143,7 +143,7 @@ func (a *app) privilegeFindings() []finding {
 			Text: fmt.Sprintf("running as uid %d: recommend works from what is readable, apply does not", a.uid),
 			Hint: "run semantos as root to apply changes and to see the sockets of other users"})
 	}
-	return append(out, guardFindings(safety.Weaknesses())...)
+	return append(out, guardFindings(guard.Weaknesses())...)
 }
 
 // guardFindings says what this host keeps a guard from doing to outlive what it guards against.

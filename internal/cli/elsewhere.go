@@ -9,13 +9,13 @@ import (
 	"slices"
 
 	"semantos/internal/tune"
-	"semantos/safety"
+	"semantos/safety/guard"
 )
 
 // elsewhere has the rollouts that are held on this host under another DATA_DIR, and that folder.
 func (a *app) elsewhere() map[string]string {
 	d := a.onDisk()
-	return safety.Elsewhere(d.dataDir, d.runDir, d.bootID)
+	return guard.Elsewhere(d.dataDir, d.runDir, d.bootID)
 }
 
 // ours leaves out what only a command with another DATA_DIR rolls back.

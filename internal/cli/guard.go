@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"semantos/internal/tune"
-	"semantos/safety"
+	"semantos/safety/guard"
 )
 
 // guardSocket is the descriptor the parent hands to its guard.
@@ -31,14 +31,14 @@ func (a *app) runGuard(ctx context.Context) error {
 	socket := inheritedSocket()
 	cfg, err := a.guardConfig(socket)
 	if err != nil {
-		err = safety.RefuseGuard(socket, err)
+		err = guard.Refuse(socket, err)
 		if socket != nil {
 			return statusError{exit: exitOf(err)}
 		}
 		return err
 	}
-	// A guard ends with its parent or by a signal of its own, not by the terminal's: see safety.RunGuard.
-	err = safety.RunGuard(context.WithoutCancel(ctx), cfg)
+	// A guard ends with its parent or by a signal of its own, not by the terminal's: see guard.Run.
+	err = guard.Run(context.WithoutCancel(ctx), cfg)
 	if errors.Is(err, tune.ErrBusy) || errors.Is(err, tune.ErrStorage) || errors.Is(err, tune.ErrNotPermitted) {
 		return statusError{exit: exitOf(err)}
 	}
@@ -47,21 +47,21 @@ func (a *app) runGuard(ctx context.Context) error {
 
 // guardConfig loads the catalogue itself: the guard trusts its parent with names and values, not with
 // their meaning.
-func (a *app) guardConfig(socket *os.File) (safety.GuardConfig, error) {
+func (a *app) guardConfig(socket *os.File) (guard.Config, error) {
 	r, err := a.openRooms()
 	if err != nil {
-		return safety.GuardConfig{}, err
+		return guard.Config{}, err
 	}
 	boot, err := a.bootID(r)
 	if err != nil {
-		return safety.GuardConfig{}, err
+		return guard.Config{}, err
 	}
 	// The guard locks its memory: what loading used goes back before that, for locked pages never do.
 	r.rules = nil
 	debug.FreeOSMemory()
-	return safety.GuardConfig{
+	return guard.Config{
 		Socket: socket, Actuator: r.host, Catalogue: r.cat, DataDir: a.cfg.DataDir, RunDir: a.runDir(),
-		Root: a.cfg.Root, BootID: boot, LockWait: safety.DefaultLockWait, Now: a.now,
+		Root: a.cfg.Root, BootID: boot, LockWait: guard.DefaultLockWait, Now: a.now,
 	}, nil
 }
 
@@ -77,8 +77,8 @@ func inheritedSocket() *os.File {
 // startGuard starts the guard, which takes the host's lock and first restores what a killed semantos
 // left uncommitted; what it did is said. It starts on an unusable DATA_DIR too: it then restores from the
 // copies in the run folder, and refuses changes.
-func (a *app) startGuard(ctx context.Context) (*safety.Client, error) {
-	client, err := safety.Start(ctx, safety.StartConfig{Args: a.guardArgs(), Env: a.env, Stderr: a.stderr, Exe: a.exe})
+func (a *app) startGuard(ctx context.Context) (*guard.Client, error) {
+	client, err := guard.Start(ctx, guard.StartConfig{Args: a.guardArgs(), Env: a.env, Stderr: a.stderr, Exe: a.exe})
 	if err != nil {
 		return nil, err
 	}

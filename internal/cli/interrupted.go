@@ -4,7 +4,7 @@ import (
 	"slices"
 
 	"semantos/internal/tune"
-	"semantos/safety"
+	"semantos/safety/guard"
 )
 
 // settle tells what became of rollouts whose command was killed: history still has them running, and the
@@ -18,8 +18,8 @@ type settle struct {
 // settled reads the journal. While another command's guard works, the newest running rollout may be its own.
 func (a *app) settled() settle {
 	d := a.onDisk()
-	managed, _ := safety.Inspect(d.dataDir, d.runDir, d.bootID) // what is not readable is not known to be held
-	alive := safety.Alive(d.runDir)
+	managed, _ := guard.Inspect(d.dataDir, d.runDir, d.bootID) // what is not readable is not known to be held
+	alive := guard.Alive(d.runDir)
 	return settle{managed: managed, boot: d.bootID, live: func(r tune.Rollout, newest bool) bool {
 		return alive && newest && (d.bootID == "" || r.BootID == d.bootID)
 	}}

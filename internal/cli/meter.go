@@ -7,13 +7,13 @@ import (
 
 	"semantos/console"
 	"semantos/internal/tune"
-	"semantos/safety"
+	"semantos/safety/rollout"
 	"semantos/workloads/meter"
 )
 
 // openMeter reads --meter and refuses one that could never work, before anything is tried with it.
 // It gives nil for "": then the symptom's own signal is measured.
-func (a *app) openMeter(ctx context.Context, spec string) (safety.Meter, error) {
+func (a *app) openMeter(ctx context.Context, spec string) (rollout.Meter, error) {
 	if spec == "" {
 		return nil, nil
 	}
@@ -31,7 +31,7 @@ func (a *app) openMeter(ctx context.Context, spec string) (safety.Meter, error) 
 
 // serveMeter opens the meter that serve is to run itself, for the time of one request; nil when none is
 // asked for. Only ebpf: is: a command or an address from outside would act with serve's rights.
-func (a *app) serveMeter(ctx context.Context, req console.ApplyRequest) (m safety.Meter, done func(), err error) {
+func (a *app) serveMeter(ctx context.Context, req console.ApplyRequest) (m rollout.Meter, done func(), err error) {
 	done = func() {}
 	switch {
 	case req.Meter == "":

@@ -15,12 +15,12 @@ import (
 
 	"semantos/console"
 	"semantos/internal/tune"
-	"semantos/safety"
+	"semantos/safety/guard"
 )
 
 // allBack reports whether every value is back, or is somebody else's now.
 func allBack(doc console.RollbackResult) bool {
-	return !slices.ContainsFunc(doc.Restored, func(m tune.Managed) bool { return m.State == string(safety.Failed) })
+	return !slices.ContainsFunc(doc.Restored, func(m tune.Managed) bool { return m.State == string(guard.Failed) })
 }
 
 func (a *app) rollbackCommand() *cobra.Command {
@@ -95,12 +95,12 @@ func (a *app) printUndo(id string) error {
 	doc := undoDocument{Rollout: id, Lines: []string{}}
 	if id != "" {
 		d := a.onDisk()
-		changes, err := safety.InspectUndo(d.dataDir, d.runDir, d.bootID, id)
+		changes, err := guard.InspectUndo(d.dataDir, d.runDir, d.bootID, id)
 		if err != nil {
 			return err
 		}
 		doc.Lines = append(doc.Lines, undoLines(changes, r.lookup, r.cgroupMount, r.enterNetns())...)
-		files, err := safety.InspectFiles(d.dataDir, d.runDir, id)
+		files, err := guard.InspectFiles(d.dataDir, d.runDir, id)
 		if err != nil {
 			return err
 		}
@@ -183,7 +183,7 @@ func nothingBack() console.RollbackResult {
 
 // putBack asks the guard to roll back and records it in history, where there is one.
 type putBack struct {
-	guard *safety.Client
+	guard *guard.Client
 	store store // may be nil
 	actor string
 	// elsewhere has the data folder of what only a command with that folder rolls back.
@@ -204,7 +204,7 @@ func (p *putBack) rollback(ctx context.Context, id string) (console.RollbackResu
 	var errs []error
 	for _, rollout := range ids {
 		restored, err := p.guard.Rollback(ctx, rollout, p.actor)
-		if errors.Is(err, tune.ErrUnknown) || errors.Is(err, safety.ErrEnded) {
+		if errors.Is(err, tune.ErrUnknown) || errors.Is(err, guard.ErrEnded) {
 			continue // it holds nothing any more
 		}
 		for _, r := range restored {
@@ -271,7 +271,7 @@ func (p *putBack) record(ctx context.Context, id string) (tune.Rollout, error) {
 }
 
 // outcomeOf says what stands now, with the outcome as the state.
-func outcomeOf(r safety.Restored, managed []tune.Managed) tune.Managed {
+func outcomeOf(r guard.Restored, managed []tune.Managed) tune.Managed {
 	out := tune.Managed{Tunable: r.Tunable, Scope: r.Scope, Target: r.Target, Current: r.Value,
 		State: string(r.Outcome), Rollout: r.Rollout}
 	for _, m := range managed {

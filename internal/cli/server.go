@@ -11,7 +11,7 @@ import (
 	"semantos/internal/loop"
 	"semantos/internal/tune"
 	"semantos/kb/knowledge"
-	"semantos/safety"
+	"semantos/safety/gate"
 	"semantos/telemetry"
 )
 
@@ -35,7 +35,7 @@ type live struct {
 	trials  *trials
 	know    *knowledge.Knowledge
 	find    *finder
-	cal     *safety.Calibrator
+	cal     *gate.Calibrator
 	noTrial error // why trials is nil
 }
 

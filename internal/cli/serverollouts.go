@@ -7,14 +7,14 @@ import (
 
 	"semantos/console"
 	"semantos/internal/tune"
-	"semantos/safety"
+	"semantos/safety/rollout"
 )
 
 // trialOnAir is the one rollout that runs in serve, started by a person or by the loop.
 type trialOnAir struct {
 	rec      string // the recommendation's id
 	rollout  tune.Rollout
-	commands chan safety.Command
+	commands chan rollout.Command
 	meter    *postedMeter // nil unless the client measures
 	done     chan struct{}
 }
@@ -33,7 +33,7 @@ func (s *server) trialsOf(op string) (*live, error) {
 
 // begin puts a trial on air and gives what takes it off again.
 func (s *server) begin(rec string, meter *postedMeter) (*trialOnAir, func()) {
-	t := &trialOnAir{rec: rec, commands: make(chan safety.Command, 4), meter: meter, done: make(chan struct{})}
+	t := &trialOnAir{rec: rec, commands: make(chan rollout.Command, 4), meter: meter, done: make(chan struct{})}
 	s.mu.Lock()
 	s.current = t
 	s.mu.Unlock()
@@ -125,8 +125,8 @@ func (s *server) request(req console.ApplyRequest, rec tune.Recommendation, t *t
 }
 
 // teller keeps the rollout as it stands and passes progress on.
-func (s *server) teller(t *trialOnAir, progress func(console.Event)) func(safety.Event) {
-	return func(e safety.Event) {
+func (s *server) teller(t *trialOnAir, progress func(console.Event)) func(rollout.Event) {
+	return func(e rollout.Event) {
 		s.mu.Lock()
 		t.rollout = e.Rollout
 		s.mu.Unlock()
@@ -199,7 +199,7 @@ func (s *server) stop(ctx context.Context, req console.RollbackRequest) (*tune.R
 		return nil, nil
 	}
 	select {
-	case t.commands <- safety.Command{Kind: safety.KindAbort, Actor: req.Actor}:
+	case t.commands <- rollout.Command{Kind: rollout.KindAbort, Actor: req.Actor}:
 	default: // it has commands enough to end
 	}
 	select {
@@ -214,7 +214,7 @@ func (s *server) stop(ctx context.Context, req console.RollbackRequest) (*tune.R
 
 // Advance lets a held rollout go on.
 func (s *server) Advance(ctx context.Context, req console.AdvanceRequest) (tune.Rollout, error) {
-	return s.tell(ctx, req.ID, safety.Command{Kind: safety.KindAdvance, Actor: req.Actor})
+	return s.tell(ctx, req.ID, rollout.Command{Kind: rollout.KindAdvance, Actor: req.Actor})
 }
 
 // Hold keeps one rollout from its last stage, or the loop from starting any.
@@ -225,11 +225,11 @@ func (s *server) Hold(ctx context.Context, req console.HoldRequest) (tune.LoopSt
 	}
 	switch {
 	case req.ID != "" && req.Hold:
-		if _, err := s.tell(ctx, req.ID, safety.Command{Kind: safety.KindHold, Actor: req.Actor}); err != nil {
+		if _, err := s.tell(ctx, req.ID, rollout.Command{Kind: rollout.KindHold, Actor: req.Actor}); err != nil {
 			return tune.LoopState{}, err
 		}
 	case req.ID != "":
-		if _, err := s.tell(ctx, req.ID, safety.Command{Kind: safety.KindAdvance, Actor: req.Actor}); err != nil {
+		if _, err := s.tell(ctx, req.ID, rollout.Command{Kind: rollout.KindAdvance, Actor: req.Actor}); err != nil {
 			return tune.LoopState{}, err
 		}
 	case req.Hold:
@@ -240,7 +240,7 @@ func (s *server) Hold(ctx context.Context, req console.HoldRequest) (tune.LoopSt
 	return l.loop.State(), nil
 }
 
-func (s *server) tell(ctx context.Context, id string, c safety.Command) (tune.Rollout, error) {
+func (s *server) tell(ctx context.Context, id string, c rollout.Command) (tune.Rollout, error) {
 	t := s.onAir(id)
 	if t == nil || id == "" {
 		return tune.Rollout{}, &tune.Error{Op: "steer rollout", Subject: id, Err: fmt.Errorf("it does not run: %w", tune.ErrUnknown),

@@ -12,7 +12,9 @@ import (
 	"semantos/internal/host"
 	"semantos/internal/tune"
 	"semantos/kb/knowledge"
-	"semantos/safety"
+	"semantos/safety/gate"
+	"semantos/safety/guard"
+	"semantos/safety/rollout"
 	"semantos/telemetry"
 )
 
@@ -20,21 +22,21 @@ import (
 type trials struct {
 	rooms   *rooms
 	store   store
-	guard   *safety.Client
-	gate    *safety.Gate
+	guard   *guard.Client
+	gate    *gate.Gate
 	sampler *telemetry.Sampler // of its own: a slot is a window
 	cfg     config.Config
 	now     func() time.Time
 	rand    *rand.Rand
 	bootID  string
 	know    *knowledge.Knowledge
-	cal     *safety.Calibrator
+	cal     *gate.Calibrator
 	learned func(error) // told of an outcome that could not be learned from
 }
 
 // newGate joins TAU, the safe ranges and what is live now.
-func (r *rooms) newGate(cfg config.Config, live safety.Live, cal *safety.Calibrator) *safety.Gate {
-	return safety.NewGate(safety.GateConfig{
+func (r *rooms) newGate(cfg config.Config, live gate.Live, cal *gate.Calibrator) *gate.Gate {
+	return gate.New(gate.Config{
 		Tau: cfg.Tau, Tunables: r.cat, Ranges: r.cat, Live: live, Facts: r.facts, Calibration: cal,
 	})
 }
@@ -49,7 +51,7 @@ func (a *app) onDisk() onDisk {
 }
 
 func (d onDisk) Managed(context.Context) ([]tune.Managed, error) {
-	managed, err := safety.Inspect(d.dataDir, d.runDir, d.bootID)
+	managed, err := guard.Inspect(d.dataDir, d.runDir, d.bootID)
 	if managed == nil {
 		managed = []tune.Managed{}
 	}
@@ -59,7 +61,7 @@ func (d onDisk) Managed(context.Context) ([]tune.Managed, error) {
 // trialRequest is one rollout as a command line, a request or the loop asks for it.
 type trialRequest struct {
 	rec       tune.Recommendation
-	meter     safety.Meter // nil: the symptom's own signal, where it has one
+	meter     rollout.Meter // nil: the symptom's own signal, where it has one
 	stageTime time.Duration
 	steps     []float64
 	margin    float64
@@ -69,12 +71,12 @@ type trialRequest struct {
 	hold      bool
 	persist   bool
 	actor     string
-	commands  <-chan safety.Command
+	commands  <-chan rollout.Command
 }
 
 // run takes one recommendation through gate and stages, and records it. An error beside a rollout that
 // began says what could not be done; the rollout says what stands.
-func (t *trials) run(ctx context.Context, req trialRequest, tell func(safety.Event)) (tune.Rollout, error) {
+func (t *trials) run(ctx context.Context, req trialRequest, tell func(rollout.Event)) (tune.Rollout, error) {
 	before := glance(ctx, t.sampler)
 	meter, measure := req.meter, req.rec.Provenance.Measure
 	fresh := func() bool {
@@ -90,16 +92,16 @@ func (t *trials) run(ctx context.Context, req trialRequest, tell func(safety.Eve
 	case meter != nil && measure.LossMS > 0:
 		meter = &witnessMeter{Meter: meter, sampler: t.sampler, measure: measure}
 	}
-	runner := safety.NewRunner(safety.RunnerConfig{
+	runner := rollout.NewRunner(rollout.RunnerConfig{
 		Writer: t.guard, Dead: t.guard.Done(), Gate: t.gate, Tunables: t.rooms.cat,
 		Vitals: t.newVitals(), Now: t.now, Rand: t.rand, BootID: t.bootID,
 	})
 	stages := -1
-	rollout, err := runner.Run(ctx, safety.Request{
+	rollout, err := runner.Run(ctx, rollout.Request{
 		Recommendation: req.rec, Meter: meter, StageTime: req.stageTime, Steps: req.steps, Margin: req.margin,
-		Limits: safety.Limits{MaxP95MS: req.maxP95, MaxErrorRate: maxErrorRate},
+		Limits: rollout.Limits{MaxP95MS: req.maxP95, MaxErrorRate: maxErrorRate},
 		Yes:    req.yes, Set: req.set, Hold: req.hold, Actor: req.actor, Commands: req.commands,
-	}, func(e safety.Event) {
+	}, func(e rollout.Event) {
 		if n := len(e.Rollout.Stages); n != stages {
 			// History shows what runs now; its loss stops no rollout, and the final record reports it.
 			_ = t.store.SaveRollout(context.WithoutCancel(ctx), e.Rollout)
@@ -146,7 +148,7 @@ func (a *app) bootID(r *rooms) (string, error) {
 }
 
 // newTrials starts the guard, which first restores what a killed semantos left behind, and says so.
-func (a *app) newTrials(ctx context.Context, r *rooms, store store, know *knowledge.Knowledge, cal *safety.Calibrator) (*trials, error) {
+func (a *app) newTrials(ctx context.Context, r *rooms, store store, know *knowledge.Knowledge, cal *gate.Calibrator) (*trials, error) {
 	guard, err := a.startGuard(ctx)
 	if err != nil {
 		return nil, err

@@ -14,21 +14,23 @@ import (
 	"semantos/internal/tune"
 	"semantos/kb"
 	"semantos/reasoner"
-	"semantos/safety"
+	"semantos/safety/gate"
+	"semantos/safety/guard"
+	"semantos/safety/rollout"
 	"semantos/telemetry"
 )
 
 // Each room fits where it is used, whatever else changes in it.
 var (
 	_ reasoner.Catalogue = (*kb.Catalogue)(nil)
-	_ safety.Catalogue   = (*kb.Catalogue)(nil)
-	_ safety.Tunables    = (*kb.Catalogue)(nil)
-	_ safety.Ranges      = (*kb.Catalogue)(nil)
-	_ safety.Writer      = (*safety.Client)(nil)
-	_ safety.Live        = onDisk{}
-	_ safety.Meter       = (*signalMeter)(nil)
-	_ safety.Meter       = (*postedMeter)(nil)
-	_ safety.Vitals      = (*vitals)(nil)
+	_ guard.Catalogue    = (*kb.Catalogue)(nil)
+	_ rollout.Tunables   = (*kb.Catalogue)(nil)
+	_ gate.Ranges        = (*kb.Catalogue)(nil)
+	_ rollout.Writer     = (*guard.Client)(nil)
+	_ gate.Live          = onDisk{}
+	_ rollout.Meter      = (*signalMeter)(nil)
+	_ rollout.Meter      = (*postedMeter)(nil)
+	_ rollout.Vitals     = (*vitals)(nil)
 	_ watch              = (*telemetry.Sampler)(nil)
 )
 

@@ -5,13 +5,13 @@ import (
 	"time"
 
 	"semantos/internal/tune"
-	"semantos/safety"
+	"semantos/safety/rollout"
 )
 
 // witnessMeter has the kernel count what clients lost while a meter from outside measures: a meter
 // starts its clock when a connection is open and does not see who never got in.
 type witnessMeter struct {
-	safety.Meter
+	rollout.Meter
 	sampler windows
 	measure tune.Measure
 }

@@ -1,0 +1,214 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"semantos/internal/tune"
+)
+
+// Actuator reads and writes tunables of this host; internal/host is one.
+type Actuator interface {
+	Read(t *tune.Tunable, target string) (tune.Value, error)
+	Write(t *tune.Tunable, target string, v tune.Value) (tune.Value, error)
+	Restore(t *tune.Tunable, target string, original tune.Value) (tune.Value, error)
+	Identity(scope tune.Scope, target string) (tune.Identity, error)
+}
+
+// Catalogue says what may be written; kb has it.
+type Catalogue interface {
+	Lookup(name string) (t *tune.Tunable, target string, err error)
+	Invariants(changed []tune.Change, current func(name, target string) (tune.Value, error)) []error
+}
+
+// maxBundle bounds how many tunables one rollout changes together: the search for an order of writes
+// looks at subsets.
+const maxBundle = 12
+
+// engine is the guard without its process: it changes the machine, and the journal first. It is used
+// by one goroutine at a time.
+type engine struct {
+	act   Actuator
+	cat   Catalogue
+	log   recorder
+	disk  disk
+	run   string // the run folder
+	root  string
+	boot  string
+	now   func() time.Time
+	state *journalState
+	// initNetns is the target of the machine's own network namespace: what is persisted holds there.
+	initNetns string
+}
+
+// tell records what has already happened. It waits a moment for the disk, never for long.
+func (g *engine) tell(sync bool, recs ...record) error {
+	for i := range recs {
+		recs[i].Time = g.now().UTC()
+		g.state.fold(recs[i])
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), tellTimeout)
+	defer cancel()
+	return g.log.record(ctx, sync, recs...)
+}
+
+// tellTimeout is how long an answer waits for the record of something already done.
+const tellTimeout = 400 * time.Millisecond
+
+// promise records what is about to happen: nothing happens when it fails.
+func (g *engine) promise(ctx context.Context, sync bool, recs ...record) error {
+	for i := range recs {
+		recs[i].Time = g.now().UTC()
+	}
+	err := g.log.record(ctx, sync, recs...)
+	for _, r := range recs {
+		if err == nil || r.Kind == kindIntent { // a slow disk may still take an intent: it is ended in order
+			g.state.fold(r)
+		}
+	}
+	return err
+}
+
+// tunable prefers the catalogue's entry, and falls back to what the journal kept of it.
+func (g *engine) tunable(name string, h how) *tune.Tunable {
+	if t, _, err := g.cat.Lookup(name); err == nil && t.Method == h.Method && t.Path == h.Path {
+		return t
+	}
+	return h.tunable()
+}
+
+func (g *engine) held(rollout string) (*heldRollout, error) {
+	ro := g.state.rollouts[rollout]
+	if ro == nil {
+		return nil, &tune.Error{Op: "find rollout", Subject: rollout, Err: tune.ErrUnknown,
+			Hint: "'semantos status' lists what is held, 'semantos history' what was"}
+	}
+	return ro, nil
+}
+
+// revert puts a rollout's tunables back and keeps it open for its next slot.
+func (g *engine) revert(rollout string) ([]Restored, error) {
+	ro, err := g.held(rollout)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case ro.Closed:
+		return nil, endedError(ro)
+	case ro.Committed:
+		return nil, &tune.Error{Op: "revert", Subject: rollout, Err: tune.ErrUsage, Hint: "it is committed: use rollback"}
+	}
+	out, recs := g.putBackAll(ro, kindReverted)
+	return out, errors.Join(failures(out), g.tell(false, recs...))
+}
+
+// commit keeps what a rollout holds, if it still stands.
+func (g *engine) commit(ctx context.Context, rollout string) error {
+	ro, err := g.held(rollout)
+	if err != nil {
+		return err
+	}
+	if ro.Closed {
+		return endedError(ro)
+	}
+	if ro.Committed {
+		return nil
+	}
+	for _, en := range ro.Entries {
+		if en.End != "" || !en.Away {
+			return &tune.Error{Op: "commit", Subject: en.Tunable, Err: fmt.Errorf("not in place: %w", tune.ErrDrifted),
+				Hint: "apply the whole bundle before it is committed"}
+		}
+		live, err := g.act.Read(g.tunable(en.Tunable, en.How), en.Target)
+		if err != nil {
+			return fmt.Errorf("commit %s: %w", en.Tunable, err)
+		}
+		if live != en.Last && !aggregate(en) {
+			return driftError("commit", en, live)
+		}
+	}
+	return g.promise(ctx, true, record{Kind: kindCommitted, Rollout: rollout})
+}
+
+// rollback puts everything of a rollout back, committed or not, and closes it.
+func (g *engine) rollback(rollout, actor string) ([]Restored, error) {
+	ro, err := g.held(rollout)
+	if err != nil {
+		return nil, err
+	}
+	if ro.Closed {
+		return []Restored{}, nil
+	}
+	out, recs, err := g.finish(ro, "rollback by "+actor)
+	// The values are back whatever the journal says: the next change is refused when it cannot be written.
+	_ = g.tell(true, recs...)
+	return out, err
+}
+
+// finish puts back and says what is to be recorded after it. What could not be put back keeps the
+// rollout open, so that the next command tries again.
+func (g *engine) finish(ro *heldRollout, reason string) ([]Restored, []record, error) {
+	out, recs := g.putBackAll(ro, kindRestored)
+	unErr := g.unpersist(ro)
+	err := errors.Join(failures(out), unErr)
+	if err == nil {
+		recs = append(recs, record{Kind: kindClosed, Rollout: ro.ID, Reason: reason})
+	}
+	return out, recs, err
+}
+
+// undoUncommitted ends every rollout that nobody committed, youngest first.
+func (g *engine) undoUncommitted(reason string) ([]Restored, error) {
+	var out []Restored
+	var recs []record
+	var errs []error
+	open := g.state.open()
+	for i := len(open) - 1; i >= 0; i-- {
+		if open[i].Committed {
+			continue
+		}
+		got, ends, err := g.finish(open[i], reason)
+		for _, r := range ends {
+			g.state.fold(r) // an older rollout below looks at it
+		}
+		out, recs, errs = append(out, got...), append(recs, ends...), append(errs, err)
+	}
+	if len(recs) > 0 {
+		_ = g.tell(true, recs...) // acted first; the disk may follow
+	}
+	return out, errors.Join(errs...)
+}
+
+// uncommitted reports whether anything would have to be put back.
+func (g *engine) uncommitted() bool {
+	for _, ro := range g.state.open() {
+		if !ro.Committed {
+			return true
+		}
+	}
+	return false
+}
+
+func endedError(ro *heldRollout) error {
+	return &tune.Error{Op: "continue rollout", Subject: ro.ID, Err: fmt.Errorf("%w: %s", ErrEnded, ro.Reason),
+		Hint: "its tunables were put back: start a new one"}
+}
+
+func driftError(op string, en *heldEntry, live tune.Value) error {
+	return &tune.Error{Op: op, Subject: en.Tunable + " on " + en.Target,
+		Err:  fmt.Errorf("%w: is %q, was left at %q", tune.ErrDrifted, live, en.Last),
+		Hint: "something else sets it: find out what, or leave it alone"}
+}
+
+func failures(out []Restored) error {
+	var errs []error
+	for _, r := range out {
+		if r.Outcome == Failed {
+			errs = append(errs, &tune.Error{Op: "restore", Subject: r.Tunable + " on " + r.Target, Err: errors.New(r.Detail),
+				Hint: fmt.Sprintf("it stands at %q; 'semantos rollback %s' tries again", r.Found, r.Rollout)})
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,203 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"semantos/internal/tune"
+)
+
+// recorder takes records to the disk. It may give up waiting when ctx ends; the records stay queued in
+// their order.
+type recorder interface {
+	record(ctx context.Context, sync bool, recs ...record) error
+	usable() error
+}
+
+// book is the journal of one data folder with its copies in the run folder: one small journal per
+// rollout, which a later command with another data folder finds.
+type book struct {
+	main    *journal
+	disk    disk
+	dataDir string
+	runDir  string
+	copies  map[string]*journal
+}
+
+func newBook(d disk, dataDir, runDir string) (*book, scanned) {
+	main, s := openJournal(d, journalPath(dataDir), runDir)
+	return &book{main: main, disk: d, dataDir: dataDir, runDir: runDir, copies: map[string]*journal{}}, s
+}
+
+func (b *book) usable() error { return b.main.usable() }
+
+// record appends to the journal, then to the copies. A change needs both; a restore has already
+// happened, so it is told to the copies even when the journal cannot be written, and the copy of a
+// closed rollout is dropped only when the journal knows.
+func (b *book) record(_ context.Context, sync bool, recs ...record) error {
+	for i := range recs {
+		recs[i].DataDir = b.dataDir
+	}
+	mainErr := b.main.append(sync, recs...)
+	var copyErr error
+	for _, r := range recs {
+		if mainErr != nil && !r.Kind.afterwards() {
+			continue
+		}
+		if mainErr == nil && r.Kind == kindClosed {
+			copyErr = errors.Join(copyErr, b.dropCopy(r.Rollout))
+			continue
+		}
+		copyErr = errors.Join(copyErr, b.toCopy(r))
+	}
+	return errors.Join(mainErr, copyErr)
+}
+
+func (b *book) toCopy(r record) error {
+	j := b.copies[r.Rollout]
+	if j == nil {
+		path := copyPath(b.runDir, b.dataDir, r.Rollout)
+		if r.Kind != kindIntent {
+			if _, err := b.disk.ReadFile(path); err != nil {
+				return nil // nothing of this rollout was copied: nothing to say about it
+			}
+		}
+		j, _ = openJournal(b.disk, path, b.runDir)
+		b.copies[r.Rollout] = j
+	}
+	return j.append(false, r)
+}
+
+func (b *book) dropCopy(rollout string) error {
+	if j := b.copies[rollout]; j != nil {
+		j.close()
+		delete(b.copies, rollout)
+	}
+	return b.disk.Remove(copyPath(b.runDir, b.dataDir, rollout))
+}
+
+func (b *book) close() {
+	b.main.close()
+	for _, j := range b.copies {
+		j.close()
+	}
+}
+
+// copyPath names a rollout's copy: rollouts of two data folders never meet in one file.
+func copyPath(runDir, dataDir, rollout string) string {
+	return filepath.Join(runDir, "open", fmt.Sprintf("%s.%08x.log", rollout, crc32.ChecksumIEEE([]byte(dataDir))))
+}
+
+// runCopy is one copy as found in the run folder.
+type runCopy struct {
+	path    string
+	dataDir string
+	records []record
+}
+
+// readCopies finds every copy. A damaged one still gives its good records.
+func readCopies(d disk, runDir string) ([]runCopy, error) {
+	dir := filepath.Join(runDir, "open")
+	names, err := d.List(dir)
+	if err != nil {
+		return nil, runDirError(dir, err)
+	}
+	var out []runCopy
+	for _, name := range names {
+		if !strings.HasSuffix(name, ".log") {
+			continue
+		}
+		data, err := d.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			return nil, runDirError(filepath.Join(dir, name), err)
+		}
+		c := runCopy{path: filepath.Join(dir, name), records: scanJournal(data).records}
+		for _, r := range c.records {
+			c.dataDir = r.DataDir
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+// queue writes a book's records from a goroutine of its own, so that a slow disk can hold up a new
+// change but never a restore.
+type queue struct {
+	book *book
+	jobs chan queued
+	done chan struct{}
+	mu   sync.Mutex // guards book against usable
+}
+
+type queued struct {
+	recs   []record
+	sync   bool
+	result chan error
+}
+
+// queueLength bounds what may wait for a stuck disk; a guard writes far less while it restores.
+const queueLength = 4096
+
+func newQueue(b *book) *queue {
+	q := &queue{book: b, jobs: make(chan queued, queueLength), done: make(chan struct{})}
+	go q.run()
+	return q
+}
+
+func (q *queue) run() {
+	defer close(q.done)
+	for job := range q.jobs {
+		q.mu.Lock()
+		err := q.book.record(context.Background(), job.sync, job.recs...)
+		q.mu.Unlock()
+		job.result <- err
+	}
+}
+
+func (q *queue) usable() error {
+	if !q.mu.TryLock() {
+		return nil // being written now: the answer comes with the record
+	}
+	defer q.mu.Unlock()
+	return q.book.usable()
+}
+
+func (q *queue) record(ctx context.Context, sync bool, recs ...record) error {
+	job := queued{recs: recs, sync: sync, result: make(chan error, 1)}
+	select {
+	case q.jobs <- job:
+	default:
+		return &tune.Error{Op: "write journal", Subject: q.book.main.path, Err: tune.ErrStorage, Hint: "the disk does not answer: check it"}
+	}
+	select {
+	case err := <-job.result:
+		return err
+	case <-ctx.Done():
+	}
+	// A healthy disk answers within this: then what is on it and what we believe stay the same.
+	select {
+	case err := <-job.result:
+		return err
+	case <-time.After(recordGrace):
+		return fmt.Errorf("wait for journal: %w", context.Cause(ctx))
+	}
+}
+
+// recordGrace is how long a record is still waited for when its parent has died.
+const recordGrace = 250 * time.Millisecond
+
+// stop waits until what is queued is on disk, or until ctx ends.
+func (q *queue) stop(ctx context.Context) {
+	close(q.jobs)
+	select {
+	case <-q.done:
+		q.book.close()
+	case <-ctx.Done():
+	}
+}

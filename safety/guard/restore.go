@@ -1,0 +1,295 @@
+package guard
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"semantos/internal/tune"
+)
+
+// putBackAll compares and restores every entry of a rollout, newest first, in an order that keeps the
+// invariants where there is one. What fails is tried again after the others: it may have needed them.
+// kind is what a success is recorded as.
+func (g *engine) putBackAll(ro *heldRollout, kind recordKind) ([]Restored, []record) {
+	var todo []*heldEntry
+	for _, en := range ro.Entries {
+		if en.End == "" {
+			todo = append(todo, en)
+		}
+	}
+	slices.Reverse(todo)
+	todo = g.restoreOrder(todo)
+	results := map[*heldEntry]Restored{}
+	for pending := todo; len(pending) > 0; {
+		var failed []*heldEntry
+		for _, en := range pending {
+			r := g.putBack(en, kind == kindRestored)
+			results[en] = r
+			if r.Outcome == Failed {
+				failed = append(failed, en)
+			}
+		}
+		if len(failed) == len(pending) {
+			break
+		}
+		pending = failed
+	}
+	out := make([]Restored, 0, len(todo))
+	var recs []record
+	for _, en := range todo {
+		r := results[en]
+		out = append(out, r)
+		rec := record{Kind: kind, Rollout: en.Rollout, Tunable: en.Tunable, Target: en.Target, ReadBack: r.Value, Reason: r.Detail}
+		switch r.Outcome {
+		case Failed:
+			continue
+		case Yielded:
+			rec.Kind = kindYielded
+		case Gone:
+			rec.Kind = kindGone
+		case HandedOn:
+			recs = append(recs, rebase(en, g.state.above(en)))
+		case PutBack:
+			if kind == kindRestored {
+				recs = append(recs, g.rebaseBeside(en)...)
+			}
+		}
+		recs = append(recs, rec)
+	}
+	return out, recs
+}
+
+// rebase gives a younger rollout the original of the older one below it. Where the younger one wrote the
+// counterpart, the pair's two originals change places.
+func rebase(en, up *heldEntry) record {
+	r := record{Kind: kindRebased, Rollout: up.Rollout, Tunable: up.Tunable, Target: up.Target, Old: en.Old, Pair: en.Pair}
+	if up.Tunable != en.Tunable {
+		r.Old, r.Pair = en.Pair.Value, &beside{Tunable: en.Tunable, Target: en.Target, How: en.How, Value: en.Old}
+	}
+	return r
+}
+
+// rebaseBeside does the same for a neighbour that a younger rollout holds: what it took for the original
+// was moved there by the value that has just gone.
+func (g *engine) rebaseBeside(en *heldEntry) []record {
+	var recs []record
+	for _, a := range en.Also {
+		up := g.holder(a.Tunable, a.Target, en)
+		if up != nil && up.Old == en.After[a.Tunable] && up.Old != a.Value {
+			recs = append(recs, record{Kind: kindRebased, Rollout: up.Rollout, Tunable: up.Tunable, Target: up.Target, Old: a.Value})
+		}
+	}
+	return recs
+}
+
+// putBack restores one entry if it is still ours.
+func (g *engine) putBack(en *heldEntry, final bool) Restored {
+	r := Restored{Tunable: en.Tunable, Scope: en.How.Scope, Target: en.Target, Rollout: en.Rollout}
+	fail := func(err error) Restored {
+		r.Outcome, r.Detail = Failed, err.Error()
+		if missing(err) {
+			r.Outcome = Gone
+		}
+		return r
+	}
+	if up := g.state.above(en); final && up != nil {
+		r.Outcome, r.Found, r.Detail = HandedOn, up.Last, "held by rollout "+up.Rollout
+		if up.Tunable != en.Tunable {
+			r.Found, r.Detail = "0", fmt.Sprintf("its counterpart %s is held by rollout %s", up.Tunable, up.Rollout)
+		}
+		r.Value = r.Found
+		return r
+	}
+	if err := g.same(en); err != nil {
+		return fail(err)
+	}
+	t := g.tunable(en.Tunable, en.How)
+	live, err := g.act.Read(t, en.Target)
+	if err != nil {
+		return fail(err)
+	}
+	r.Found, r.Value = live, live
+	pairLive, err := g.pairLive(en)
+	if err != nil {
+		return fail(err)
+	}
+	atOld := live == en.Old && (en.Pair == nil || pairLive == en.Pair.Value)
+	inDoubt := en.inDoubt()
+	switch {
+	case atOld && !inDoubt && !en.Away:
+		r.Outcome = Already
+		return r
+	case !atOld && !inDoubt && !aggregate(en) && !g.left(en, live, pairLive):
+		r.Outcome = Yielded
+		r.Detail = fmt.Sprintf("something else set it to %q; it was left at %q, before that %q", live, en.Last, en.Old)
+		if !en.Away {
+			r.Detail = fmt.Sprintf("something else set it to %q after it was put back to %q", live, en.Old)
+		}
+		return r
+	}
+	also := g.readAlso(en)
+	if !atOld || aggregate(en) {
+		if err := g.restoreOne(en, t); err != nil {
+			return fail(err)
+		}
+	}
+	r.Outcome, r.Value = PutBack, en.Old
+	if atOld && !aggregate(en) {
+		r.Outcome = Already
+	}
+	if err := g.restoreAlso(en, also, atOld); err != nil {
+		r.Outcome, r.Detail = Failed, err.Error()
+	}
+	return r
+}
+
+// left reports whether the live value is one of ours; writing one member of a pair zeroes the other, so
+// a pair's original beside another counterpart is somebody else's. So is everything but the original once
+// that was put back, even the value we had tried.
+func (g *engine) left(en *heldEntry, live, pairLive tune.Value) bool {
+	if !en.ours(live) || !en.Away && !en.inDoubt() && live != en.Old {
+		return false
+	}
+	return en.Pair == nil || live != en.Old || pairLive == en.Pair.Value
+}
+
+// same checks that the target is the one that was written, not a later one of its name. Over a boot
+// identities change and only what is persisted is still held.
+func (g *engine) same(en *heldEntry) error {
+	if en.Boot != g.boot {
+		return nil
+	}
+	id, err := g.act.Identity(en.How.Scope, en.Target)
+	if err != nil {
+		return err
+	}
+	if !id.Equal(en.Identity) {
+		return fmt.Errorf("%s is not the one that was changed: %w", en.Target, tune.ErrGone)
+	}
+	return nil
+}
+
+func (g *engine) pairLive(en *heldEntry) (tune.Value, error) {
+	if en.Pair == nil {
+		return "", nil
+	}
+	return g.act.Read(g.tunable(en.Pair.Tunable, en.Pair.How), en.Pair.Target)
+}
+
+// aggregate reports that what reads is the strictest of several requests, of which ours is one: it
+// cannot be compared, and our own request is dropped without touching another's.
+func aggregate(en *heldEntry) bool { return en.How.Method == tune.MethodDMALatency }
+
+// pairRestorer restores both members of a pair at once; internal/host can.
+type pairRestorer interface {
+	RestorePair(t *tune.Tunable, target string, original, counterpart tune.Value) (tune.Value, error)
+}
+
+// restoreOne writes the original: of a pair, the member that was active, which zeroes the other.
+func (g *engine) restoreOne(en *heldEntry, t *tune.Tunable) error {
+	var err error
+	if both, ok := g.act.(pairRestorer); ok && en.Pair != nil && t.Counterpart != "" {
+		_, err = both.RestorePair(t, en.Target, en.Old, en.Pair.Value)
+	} else if en.Pair != nil && zero(en.Old) && !zero(en.Pair.Value) {
+		_, err = g.act.Restore(g.tunable(en.Pair.Tunable, en.Pair.How), en.Pair.Target, en.Pair.Value)
+	} else {
+		_, err = g.act.Restore(t, en.Target, en.Old)
+	}
+	if err != nil || aggregate(en) {
+		return err
+	}
+	back, err := g.act.Read(t, en.Target)
+	if err != nil {
+		return err
+	}
+	if back != en.Old {
+		return fmt.Errorf("reads %q after restoring %q: %w", back, en.Old, tune.ErrDrifted)
+	}
+	return nil
+}
+
+func (g *engine) readAlso(en *heldEntry) []tune.Value {
+	out := make([]tune.Value, len(en.Also))
+	for i, a := range en.Also {
+		out[i], _ = g.act.Read(g.tunable(a.Tunable, a.How), a.Target) // "" leaves it alone
+	}
+	return out
+}
+
+// restoreAlso puts back what the kernel moved beside our write; a neighbour that something else set
+// meanwhile keeps that value even where our own restore made the kernel move it again. Where our value
+// was put back already (a guard may have died right after), the kernel has moved it a second time: it
+// cannot be compared then, and gets its original.
+func (g *engine) restoreAlso(en *heldEntry, before []tune.Value, again bool) error {
+	var errs []error
+	for i, a := range en.Also {
+		want := a.Value
+		after, known := en.After[a.Tunable]
+		if g.holder(a.Tunable, a.Target, en) != nil {
+			if again || before[i] == "" {
+				continue
+			}
+			after, known = "", true // another rollout's: our restore may have made the kernel move it
+		}
+		// What was absent while our value stood (a scheduler's own files) nobody else can have set; our
+		// restore brings it back with the kernel's default, not with its original.
+		if !again && known && before[i] != "" && before[i] != after && before[i] != a.Value {
+			want = before[i]
+		}
+		t := g.tunable(a.Tunable, a.How)
+		now, err := g.act.Read(t, a.Target)
+		if err == nil && now != want {
+			_, err = g.act.Restore(t, a.Target, want)
+		}
+		if err != nil && !missing(err) {
+			errs = append(errs, fmt.Errorf("put %s back to %q: %w", a.Tunable, want, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// holder finds another rollout's entry that stands on this tunable.
+func (g *engine) holder(tunable, target string, but *heldEntry) *heldEntry {
+	for _, ro := range g.state.open() {
+		if en := ro.entry(tunable, target); en != nil && en != but && ro.ID != but.Rollout && en.End == "" && en.Away {
+			return en
+		}
+	}
+	return nil
+}
+
+// restoreOrder finds an order in which no step breaks an invariant; without one the given order stands,
+// for a restore is never refused.
+func (g *engine) restoreOrder(todo []*heldEntry) []*heldEntry {
+	if len(todo) < 2 || len(todo) > maxBundle {
+		return todo
+	}
+	steps := make([]writeStep, len(todo))
+	for i, en := range todo {
+		live, err := g.act.Read(g.tunable(en.Tunable, en.How), en.Target)
+		if err != nil {
+			return todo
+		}
+		steps[i] = writeStep{t: g.tunable(en.Tunable, en.How), change: tune.Change{Tunable: en.Tunable, Scope: en.How.Scope, Target: en.Target,
+			Current: live, Proposed: en.Old}}
+	}
+	finder := newOrderFinder(g, steps)
+	out := make([]*heldEntry, 0, len(todo))
+	for done := uint(0); len(out) < len(todo); {
+		i, ok := finder.next(done)
+		if !ok {
+			return todo
+		}
+		done |= 1 << i
+		out = append(out, todo[i])
+	}
+	return out
+}
+
+func zero(v tune.Value) bool { return v == "0" || v == "" }
+
+// missing says that the target is not there any more, so there is nothing to restore.
+func missing(err error) bool {
+	return errors.Is(err, tune.ErrGone) || errors.Is(err, tune.ErrUnsupported)
+}

@@ -1,0 +1,262 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"semantos/internal/tune"
+)
+
+// guardServer ties the engine to one parent's socket.
+type guardServer struct {
+	cfg    Config
+	conn   net.Conn
+	engine *engine
+	notes  []string
+	frames chan wireRequest
+	lapse  chan struct{}
+	start  time.Time    // monotonic zero of seen
+	seen   atomic.Int64 // when the parent last said anything
+
+	mu     sync.Mutex
+	cancel context.CancelFunc // of the verb under way
+}
+
+// greet waits for the parent's hello.
+func (s *guardServer) greet() (wireRequest, error) {
+	_ = s.conn.SetReadDeadline(time.Now().Add(10 * time.Second)) // a socket takes deadlines
+	var hello wireRequest
+	if err := readFrame(s.conn, &hello); err != nil {
+		return hello, fmt.Errorf("greet parent: %w", err)
+	}
+	_ = s.conn.SetReadDeadline(time.Time{})
+	if err := hello.check(); err != nil || hello.Verb != verbHello || hello.Version != protocolVersion {
+		err = errors.Join(err, &tune.Error{Op: "greet parent", Err: fmt.Errorf("%w: version %d, the guard speaks %d", errProtocol, hello.Version, protocolVersion),
+			Hint: "the binary was replaced while it ran: start again"})
+		return hello, errors.Join(err, s.refuse(hello.ID, err))
+	}
+	return hello, nil
+}
+
+// open reads the journals and recovers before anything is served. A journal that cannot be read or
+// written does not stop recovery; it stops new changes, each with the reason.
+func (s *guardServer) open() (func(), error) {
+	dataDir := absolute(s.cfg.DataDir)
+	copies, err := readCopies(osDisk{}, s.cfg.RunDir)
+	if err != nil {
+		return nil, err
+	}
+	b, found := newBook(osDisk{}, dataDir, s.cfg.RunDir)
+	q := newQueue(b)
+	stop := func() {
+		ctx, cancel := context.WithTimeout(context.Background(), flushTime)
+		defer cancel()
+		q.stop(ctx)
+	}
+	s.engine = &engine{act: s.cfg.Actuator, cat: s.cfg.Catalogue, log: q, disk: osDisk{}, run: s.cfg.RunDir, root: s.cfg.Root, boot: s.cfg.BootID,
+		now: s.cfg.Now, state: loadState(found, copies, dataDir), initNetns: s.cfg.initNetns()}
+	if found.torn > 0 {
+		s.notes = append(s.notes, fmt.Sprintf("journal %s ended in %d bytes of an unfinished record: dropped", b.main.path, found.torn))
+	}
+	rec, err := s.engine.recoverAll(copies, dataDir, s.cfg.RunDir)
+	s.notes = append(s.notes, rec.Notes...)
+	if err != nil {
+		s.notes = append(s.notes, "recovery is not complete: "+err.Error())
+	}
+	if err := q.usable(); err != nil {
+		s.notes = append(s.notes, "no change is accepted: "+err.Error())
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err := b.main.compact(s.engine.state); err != nil {
+		s.notes = append(s.notes, "journal was not compacted: "+err.Error())
+	}
+	return stop, nil
+}
+
+// flushTime is how long the end of a guard waits for a busy disk to take the records of what it has
+// already put back. Flushing gigabytes of other people's dirty pages can take seconds.
+const flushTime = 10 * time.Second
+
+func (c Config) initNetns() string {
+	if c.InitNetns != "" || c.Root != "" {
+		return c.InitNetns
+	}
+	link, err := os.Readlink("/proc/1/ns/net") // net:[4026531840]
+	var inode uint64
+	if err != nil {
+		return ""
+	}
+	if _, err := fmt.Sscanf(link, "net:[%d]", &inode); err != nil {
+		return ""
+	}
+	return fmt.Sprintf("netns:%d", inode)
+}
+
+// receive reads frames until the socket ends; each one renews the lease.
+func (s *guardServer) receive(gone context.CancelCauseFunc) {
+	for {
+		var q wireRequest
+		if err := readFrame(s.conn, &q); err != nil {
+			if !errors.Is(err, io.EOF) {
+				err = fmt.Errorf("read from parent: %w", err)
+			}
+			gone(err)
+			return
+		}
+		s.seen.Store(int64(time.Since(s.start)))
+		if q.Verb == verbLease {
+			continue
+		}
+		select {
+		case s.frames <- q:
+		default: // reading must go on, or the end of the parent would not be seen
+			gone(fmt.Errorf("%w: more than %d requests wait", errProtocol, maxQueued))
+			return
+		}
+	}
+}
+
+// maxQueued bounds the requests a parent may have waiting.
+const maxQueued = 64
+
+// watch interrupts a verb that waits when the parent falls silent or the guard is told to end.
+func (s *guardServer) watch(ctx context.Context, terminated <-chan os.Signal, end context.CancelCauseFunc) {
+	timer := time.NewTimer(s.cfg.lease())
+	defer timer.Stop()
+	for late := 0; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-terminated:
+			end(errTerminated)
+			return
+		case <-timer.C:
+		}
+		// A renewed lease is not looked at again before it could run out: an idle guard sleeps.
+		if left := s.cfg.lease() - time.Since(s.start) + time.Duration(s.seen.Load()); left > 0 {
+			late = 0
+			timer.Reset(left)
+			continue
+		}
+		timer.Reset(s.cfg.lease() / 20)
+		if late++; late < 2 {
+			continue // we may have been stopped ourselves: let the reader catch up first
+		}
+		s.interrupt()
+		select {
+		case s.lapse <- struct{}{}:
+		default:
+		}
+	}
+}
+
+var errTerminated = errors.New("guard was told to end")
+
+func (c Config) lease() time.Duration {
+	if c.Lease > 0 {
+		return c.Lease
+	}
+	return DefaultLease
+}
+
+func (s *guardServer) interrupt() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cancel != nil {
+		s.cancel()
+	}
+}
+
+// serve answers verbs one after the other. Whatever ends it, uncommitted changes are put back first.
+func (s *guardServer) serve(ctx context.Context) error {
+	for {
+		if ctx.Err() != nil {
+			_, err := s.engine.undoUncommitted(ended(context.Cause(ctx)))
+			s.leave()
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-s.lapse:
+			if s.engine.uncommitted() {
+				_, _ = s.engine.undoUncommitted("the command stopped renewing its lease") // what failed stays open, and is tried again at the end
+			}
+		case q := <-s.frames:
+			if bye, err := s.answer(ctx, q); bye || err != nil {
+				s.leave()
+				return err
+			}
+		}
+	}
+}
+
+func ended(cause error) string {
+	if errors.Is(cause, io.EOF) {
+		return "the command ended without committing"
+	}
+	return fmt.Sprintf("the command is lost: %v", cause)
+}
+
+// leave ends what only this process's descriptors hold.
+func (s *guardServer) leave() {
+	for _, ro := range s.engine.state.open() {
+		_ = s.engine.dropDescriptors(ro) // the descriptor closes with us either way
+	}
+}
+
+// answer performs one verb and replies. The boolean says that the parent said goodbye.
+func (s *guardServer) answer(ctx context.Context, q wireRequest) (bool, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.mu.Lock()
+	s.cancel = cancel
+	s.mu.Unlock()
+	r := wireReply{ID: q.ID}
+	err := q.check()
+	if err == nil {
+		err = s.perform(ctx, q, &r)
+	}
+	r.Error = toWire(err)
+	bye := err == nil && q.Verb == verbBye
+	if err := s.reply(r); err != nil && !bye {
+		_, undoErr := s.engine.undoUncommitted("the command is lost: " + err.Error())
+		return true, errors.Join(told(err), undoErr)
+	}
+	return bye, nil
+}
+
+func (s *guardServer) perform(ctx context.Context, q wireRequest, r *wireReply) (err error) {
+	g := s.engine
+	switch q.Verb {
+	case verbApply:
+		r.Applied, err = g.apply(ctx, q.Rollout, q.Changes, q.Actor)
+	case verbRevert:
+		r.Restored, err = g.revert(q.Rollout)
+	case verbCommit:
+		err = g.commit(ctx, q.Rollout)
+	case verbRollback:
+		r.Restored, err = g.rollback(q.Rollout, q.Actor)
+	case verbPersist:
+		r.Files, err = g.persist(ctx, q.Rollout)
+	case verbManaged:
+		r.Managed = g.state.managed(g.boot, false)
+	case verbBye:
+		r.Restored, err = g.undoUncommitted("the command ended without committing")
+	default:
+		err = fmt.Errorf("%w: %s out of turn", errProtocol, q.Verb)
+	}
+	return err
+}
+
+func (s *guardServer) reply(r wireReply) error {
+	_ = s.conn.SetWriteDeadline(time.Now().Add(500 * time.Millisecond)) // a parent that does not read must not hold us
+	return writeFrame(s.conn, r)
+}

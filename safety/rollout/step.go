@@ -1,0 +1,315 @@
+package rollout
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"semantos/internal/tune"
+	"semantos/safety/effect"
+)
+
+// Trial is the whole state of one rollout. [Step] is its only mover.
+type Trial struct {
+	Plan   Plan
+	Policy Policy
+
+	State  tune.State
+	Reason string
+	Detail string
+	Effect *tune.Effect
+	Stages []tune.Stage // begun so far; the last one is running
+
+	phase    phase
+	next     int       // slots of this stage begun
+	current  slot      // under way
+	began    time.Time // of the stage
+	lookAt   time.Time // of the whole exposure: judged again from here
+	readings []reading
+	misses   int  // in a row
+	confirm  bool // the whole exposure goes on beside untreated slots
+	exposed  bool
+	dosed    float64 // what stands on the machine when exposed
+}
+
+// Policy is what a rollout is judged by.
+type Policy struct {
+	Comparer effect.Comparer
+	Measure  tune.Measure // of a meter of one value; empty for p95, throughput and errors
+	Measured bool         // there is a meter
+	LossMS   float64      // what one attempt the kernel counted as lost costs a client; 0: not counted
+	Margin   float64
+	Limits   Limits
+	Set      bool // the operator chose the change: kept when not worse
+	Yes      bool // keep it even unmeasured
+	Hold     bool // wait for a person before the whole exposure
+}
+
+type phase int
+
+const (
+	phaseReady phase = iota
+	phaseSlots
+	phaseHeld
+	phaseCommitting
+	phaseRestoring
+	phaseDone
+)
+
+type slot struct{ treated, baseline bool }
+
+// reading is one measured slot.
+type reading struct {
+	stage   int
+	treated bool
+	beside  bool // untreated slots stood beside it
+	sample  tune.MeterSample
+}
+
+// Observation is what happened.
+type Observation struct {
+	Kind   Kind
+	Sample *tune.MeterSample // KindSlot: nil is missing data
+	Why    string            // why data is missing, or what broke
+	Actor  string            // KindAbort
+}
+
+// Kind of an observation.
+type Kind int
+
+// The kinds. Slot, Done and Fault answer an effect; the others come from outside at any time.
+const (
+	KindBegin     Kind = iota // start
+	KindSlot                  // the slot measured, or failed to
+	KindDone                  // Commit or Rollback succeeded
+	KindFault                 // an effect failed
+	KindYield                 // something else changed what we hold
+	KindLimit                 // a limit outside the meter broke
+	KindAdvance               // a person lets a held rollout go on
+	KindHold                  // a person asks to wait before the whole exposure
+	KindAbort                 // a person stops it
+	KindInterrupt             // the command is ending
+)
+
+// Effect is what the runner is to do next.
+type Effect struct {
+	Do      Do
+	Changes []tune.Change // DoExpose: at this stage's dose
+	Settle  time.Duration // DoMeasure: let pass first
+	Sample  time.Duration // DoMeasure
+}
+
+// Do is the verb of an effect.
+type Do int
+
+// The verbs. Measure, Commit and Rollback are answered by an observation; Expose and Revert only when they fail.
+const (
+	DoExpose Do = iota
+	DoRevert
+	DoMeasure
+	DoCommit
+	DoRollback
+)
+
+// maxMisses in a row end a rollout: a meter that says nothing cannot keep a change.
+const maxMisses = 3
+
+// maxReadings bounds what a long hold remembers.
+const maxReadings = 1000
+
+// NewTrial is the state before the first Step.
+func NewTrial(plan Plan, policy Policy) Trial {
+	return Trial{Plan: plan, Policy: policy, State: tune.Running}
+}
+
+// Over reports that nothing is left to do.
+func (s Trial) Over() bool { return s.phase == phaseDone }
+
+// Treated reports whether the slot under way is a treated one.
+func (s Trial) Treated() bool { return s.current.treated }
+
+// Step is the rollout's only rule: from what is known and what was seen to what is done next. It reads
+// no clock, no file and no chance, and leaves its argument as it was.
+func Step(s Trial, o Observation, now time.Time) (Trial, []Effect) {
+	s.Stages, s.readings = slices.Clone(s.Stages), slices.Clip(s.readings)
+	switch s.phase {
+	case phaseDone:
+		return s, nil
+	case phaseCommitting, phaseRestoring:
+		return s.finish(o)
+	}
+	switch o.Kind {
+	case KindBegin:
+		if s.phase == phaseReady {
+			return s.beginStage(now)
+		}
+		return s, nil
+	case KindAbort:
+		return s.putBack(now, tune.Inconclusive, tune.ReasonOperator, join("stopped by "+o.Actor, o.Why))
+	case KindInterrupt:
+		return s.putBack(now, tune.Inconclusive, tune.ReasonInterrupted, "the command was interrupted")
+	case KindYield:
+		return s.putBack(now, tune.Inconclusive, tune.ReasonYielded, o.Why)
+	case KindFault:
+		return s.putBack(now, tune.Inconclusive, tune.ReasonFault, o.Why)
+	case KindLimit:
+		return s.putBack(now, tune.Fail, tune.ReasonLimit, o.Why)
+	case KindHold:
+		s.Policy.Hold = true
+		return s, nil
+	case KindAdvance:
+		if s.phase == phaseHeld {
+			s.Policy.Hold = false // the slot under way still ends first
+		}
+		return s, nil
+	case KindSlot:
+		if s.phase == phaseSlots || s.phase == phaseHeld {
+			return s.slotDone(o, now)
+		}
+	}
+	return s, nil
+}
+
+// finish answers the last effect. A commit that failed is put back; a restore that failed is said.
+func (s Trial) finish(o Observation) (Trial, []Effect) {
+	switch {
+	case o.Kind == KindDone && s.phase == phaseCommitting:
+		s.State, s.phase = tune.Committed, phaseDone
+	case o.Kind == KindDone:
+		s.State, s.phase = tune.RolledBack, phaseDone
+	case s.phase == phaseCommitting && (o.Kind == KindFault || o.Kind == KindYield):
+		s.phase, s.Reason, s.Detail = phaseRestoring, tune.ReasonFault, o.Why
+		if o.Kind == KindYield {
+			s.Reason = tune.ReasonYielded
+		}
+		return s, []Effect{{Do: DoRollback}}
+	case o.Kind == KindFault:
+		s.State, s.phase, s.Reason = tune.RolledBack, phaseDone, tune.ReasonFault
+		s.Detail = join(s.Detail, "putting back failed: "+o.Why)
+	}
+	return s, nil
+}
+
+func (s Trial) beginStage(now time.Time) (Trial, []Effect) {
+	plan := s.Plan.Stages[len(s.Stages)]
+	s.Stages = append(s.Stages, tune.Stage{Share: plan.Share, Mode: plan.Mode, Verdict: tune.Inconclusive})
+	s.phase, s.State, s.next, s.began = phaseSlots, tune.Running, 0, now
+	s.lookAt = now.Add(s.Plan.StageTime)
+	return s.nextSlot()
+}
+
+func (s Trial) plan() PlanStage    { return s.Plan.Stages[len(s.Stages)-1] }
+func (s Trial) stage() *tune.Stage { return &s.Stages[len(s.Stages)-1] }
+func (s Trial) whole() bool        { return len(s.Stages) == len(s.Plan.Stages) }
+
+// nextSlot changes the exposure where the next slot needs another, and measures.
+func (s Trial) nextSlot() (Trial, []Effect) {
+	plan := s.plan()
+	if len(s.Stages) == 1 && s.next < s.Plan.Baseline {
+		s.current = slot{baseline: true}
+	} else {
+		i := s.next
+		if len(s.Stages) == 1 {
+			i -= s.Plan.Baseline
+		}
+		slots := plan.Slots
+		if s.confirm {
+			slots = s.Plan.Stages[len(s.Plan.Stages)-2].Slots
+		}
+		s.current = slot{treated: slots[i%len(slots)]}
+	}
+	s.next++
+	var out []Effect
+	settle := time.Duration(0)
+	switch {
+	case s.current.treated && (!s.exposed || s.dosed != plan.Dose):
+		out = append(out, Effect{Do: DoExpose, Changes: plan.Changes})
+		s.exposed, s.dosed, settle = true, plan.Dose, s.Plan.Settle
+	case !s.current.treated && s.exposed:
+		out = append(out, Effect{Do: DoRevert})
+		s.exposed, s.dosed, settle = false, 0, s.Plan.Settle
+	}
+	return s, append(out, Effect{Do: DoMeasure, Settle: settle, Sample: s.Plan.Sample})
+}
+
+// slotDone takes one slot in and decides: put back, wait, judge, or measure on.
+func (s Trial) slotDone(o Observation, now time.Time) (Trial, []Effect) {
+	st := s.stage()
+	st.Seconds = now.Sub(s.began).Seconds()
+	s.take(o)
+	if s.misses >= maxMisses {
+		return s.putBack(now, tune.Inconclusive, tune.ReasonInconclusive,
+			fmt.Sprintf("no data in %d slots in a row: %s", s.misses, o.Why))
+	}
+	if verdict, reason, detail := s.alarm(); verdict == tune.Fail {
+		return s.putBack(now, verdict, reason, detail)
+	}
+	if s.phase == phaseHeld {
+		if s.Policy.Hold {
+			return s.nextSlot()
+		}
+		return s.beginStage(now)
+	}
+	late := now.Sub(s.began) >= repeats*s.Plan.StageTime
+	if now.Before(s.lookAt) && !late {
+		return s.nextSlot()
+	}
+	if s.whole() {
+		return s.judgeWhole(now, late)
+	}
+	return s.judgeStage(now, late)
+}
+
+// take records the slot in the stage's counts and the readings.
+func (s *Trial) take(o Observation) {
+	st := s.stage()
+	if s.Policy.Measured && o.Sample == nil {
+		s.misses++
+	} else {
+		s.misses = 0
+		if s.current.treated {
+			st.Treated++
+		} else {
+			st.Compared++
+		}
+		if o.Sample != nil {
+			beside := s.confirm || len(s.Stages) < len(s.Plan.Stages)
+			s.readings = append(s.readings, reading{len(s.Stages) - 1, s.current.treated, beside, *o.Sample})
+			s.readings = tail(s.readings, maxReadings)
+		}
+	}
+	st.Exposed = 100 * float64(st.Treated) / float64(max(1, st.Treated+st.Compared))
+	if st.Mode == modeDose {
+		st.Exposed = 100 * s.plan().Dose
+	}
+}
+
+// wait begins the hold before the whole exposure: the last stage's slots go on, and so does the watch.
+func (s Trial) wait() (Trial, []Effect) {
+	s.phase, s.State = phaseHeld, tune.Held
+	s.Detail = "waiting for a person before the whole exposure"
+	return s.nextSlot()
+}
+
+func (s Trial) putBack(now time.Time, v tune.Verdict, reason, detail string) (Trial, []Effect) {
+	if s.phase == phaseReady { // nothing was written
+		s.phase, s.State, s.Reason, s.Detail = phaseDone, tune.RolledBack, reason, detail
+		return s, nil
+	}
+	st := s.stage()
+	st.Seconds = now.Sub(s.began).Seconds()
+	// A stage that passed and was only waiting keeps its verdict unless it failed since.
+	if s.phase != phaseHeld || v == tune.Fail {
+		st.Verdict, st.Reason = v, s.noted(detail)
+	}
+	if a := s.assess(); a.known() {
+		st.Effect = a.effect()
+		s.Effect = st.Effect
+	}
+	s.phase, s.State, s.Reason, s.Detail = phaseRestoring, tune.Running, reason, detail
+	s.exposed, s.dosed = false, 0
+	return s, []Effect{{Do: DoRollback}}
+}
+
+// noted puts what the planner had to change about the stage before why it ended so.
+func (s Trial) noted(reason string) string { return join(s.plan().Note, reason) }
