@@ -16,7 +16,7 @@ import (
 
 // Writer is the way to the machine: the guard's client.
 type Writer interface {
-	Apply(ctx context.Context, rollout string, changes []tune.Change, note string) ([]guard.Applied, error)
+	Apply(ctx context.Context, rollout string, changes []tune.Change, actor string) ([]guard.Applied, error)
 	Revert(ctx context.Context, rollout string) ([]guard.Restored, error)
 	Commit(ctx context.Context, rollout string) error
 	Rollback(ctx context.Context, rollout, actor string) ([]guard.Restored, error)
@@ -58,9 +58,10 @@ type Vitals interface {
 	Check(ctx context.Context) error
 }
 
-// RunnerConfig is what a runner needs. Dead closes when the guard dies; Vitals may be nil.
+// RunnerConfig is what a runner needs. Dead closes when the guard dies; Vitals and Audit may be nil.
 type RunnerConfig struct {
 	Writer   Writer
+	Audit    Audit
 	Dead     <-chan struct{}
 	Gate     *gate.Gate
 	Tunables Tunables
@@ -130,9 +131,11 @@ func (r *Runner) Run(ctx context.Context, req Request, progress func(Event)) (tu
 	}
 	refused := func(reason string, err error) (tune.Rollout, error) {
 		out.Reason, out.Ended = reason, r.cfg.Now()
+		r.recordEnd(out)
 		return out, err
 	}
 	decision, err := r.cfg.Gate.Check(ctx, req.Recommendation)
+	r.recordChoice(req, out, decision, err)
 	if err != nil {
 		return refused(err.Error(), err)
 	}
@@ -156,6 +159,7 @@ func (r *Runner) Run(ctx context.Context, req Request, progress func(Event)) (tu
 		Margin: req.Margin, Limits: req.Limits, Set: req.Set, Yes: req.Yes, Hold: req.Hold})
 	run := &run{Runner: r, req: req, meter: meter, trial: trial, out: out, progress: progress, note: decision.Note}
 	err = run.loop(ctx)
+	r.recordEnd(run.out)
 	return run.out, err
 }
 
@@ -185,6 +189,7 @@ func (r *run) loop(ctx context.Context) error {
 		before := r.trial
 		r.trial, effects = Step(r.trial, o, r.cfg.Now())
 		r.tell(o, before)
+		r.recordStep(o, before)
 		if r.trial.State == tune.Held && r.req.Commands == nil {
 			pending, r.unheard = []Observation{{Kind: KindAbort, Actor: r.req.Actor}}, true
 			continue // nobody can let it go on: do not measure, put back
@@ -236,7 +241,7 @@ func (r *run) perform(ctx context.Context, e Effect) (seen []Observation, more b
 	var err error
 	switch e.Do {
 	case DoExpose:
-		_, err = r.cfg.Writer.Apply(wctx, r.out.ID, e.Changes, r.req.Recommendation.Rationale)
+		_, err = r.cfg.Writer.Apply(wctx, r.out.ID, e.Changes, r.req.Actor)
 		r.wrote = r.wrote || err == nil
 	case DoRevert:
 		var got []guard.Restored
