@@ -50,7 +50,7 @@ func (g *engine) undoApply(rollout string, first bool, cause error) error {
 	}
 	if first {
 		_, recs, err := g.finish(now, "apply failed: "+cause.Error())
-		_ = g.tell(true, recs...) // the values are back already
+		g.tell(true, recs...) // the values are back already
 		return err
 	}
 	_, err := g.revert(rollout)

@@ -43,19 +43,15 @@ type engine struct {
 	initNetns string
 }
 
-// tell records what has already happened. It waits a moment for the disk, never for long.
-func (g *engine) tell(sync bool, recs ...record) error {
+// tell records what has already happened, and never waits for the disk: the records follow in their order.
+// One that is lost leaves its entry in doubt, and the next start finds the original in place already.
+func (g *engine) tell(sync bool, recs ...record) {
 	for i := range recs {
 		recs[i].Time = g.now().UTC()
 		g.state.fold(recs[i])
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), tellTimeout)
-	defer cancel()
-	return g.log.record(ctx, sync, recs...)
+	g.log.later(sync, recs...)
 }
-
-// tellTimeout is how long an answer waits for the record of something already done.
-const tellTimeout = 400 * time.Millisecond
 
 // promise records what is about to happen: nothing happens when it fails.
 func (g *engine) promise(ctx context.Context, sync bool, recs ...record) error {
@@ -101,7 +97,8 @@ func (g *engine) revert(rollout string) ([]Restored, error) {
 		return nil, &tune.Error{Op: "revert", Subject: rollout, Err: tune.ErrUsage, Hint: "it is committed: use rollback"}
 	}
 	out, recs := g.putBackAll(ro, kindReverted)
-	return out, errors.Join(failures(out), g.tell(false, recs...))
+	g.tell(false, recs...)
+	return out, failures(out)
 }
 
 // commit keeps what a rollout holds, if it still stands.
@@ -143,7 +140,7 @@ func (g *engine) rollback(rollout, actor string) ([]Restored, error) {
 	}
 	out, recs, err := g.finish(ro, "rollback by "+actor)
 	// The values are back whatever the journal says: the next change is refused when it cannot be written.
-	_ = g.tell(true, recs...)
+	g.tell(true, recs...)
 	return out, err
 }
 
@@ -176,7 +173,7 @@ func (g *engine) undoUncommitted(reason string) ([]Restored, error) {
 		out, recs, errs = append(out, got...), append(recs, ends...), append(errs, err)
 	}
 	if len(recs) > 0 {
-		_ = g.tell(true, recs...) // acted first; the disk may follow
+		g.tell(true, recs...) // acted first; the disk may follow
 	}
 	return out, errors.Join(errs...)
 }

@@ -17,6 +17,7 @@ import (
 // their order.
 type recorder interface {
 	record(ctx context.Context, sync bool, recs ...record) error
+	later(sync bool, recs ...record) // of what has happened already: nobody waits for it
 	usable() error
 }
 
@@ -58,6 +59,9 @@ func (b *book) record(_ context.Context, sync bool, recs ...record) error {
 	}
 	return errors.Join(mainErr, copyErr)
 }
+
+// later is record where nothing runs beside: what cannot be written is found out by the next start.
+func (b *book) later(sync bool, recs ...record) { _ = b.record(context.Background(), sync, recs...) }
 
 func (b *book) toCopy(r record) error {
 	j := b.copies[r.Rollout]
@@ -168,11 +172,23 @@ func (q *queue) usable() error {
 	return q.book.usable()
 }
 
-func (q *queue) record(ctx context.Context, sync bool, recs ...record) error {
+func (q *queue) put(sync bool, recs []record) (queued, bool) {
 	job := queued{recs: recs, sync: sync, result: make(chan error, 1)}
 	select {
 	case q.jobs <- job:
+		return job, true
 	default:
+		return job, false
+	}
+}
+
+// later queues and returns. A full queue loses the record, not the restore it tells of; no change is
+// accepted then.
+func (q *queue) later(sync bool, recs ...record) { q.put(sync, recs) }
+
+func (q *queue) record(ctx context.Context, sync bool, recs ...record) error {
+	job, ok := q.put(sync, recs)
+	if !ok {
 		return &tune.Error{Op: "write journal", Subject: q.book.main.path, Err: tune.ErrStorage, Hint: "the disk does not answer: check it"}
 	}
 	select {
@@ -189,8 +205,9 @@ func (q *queue) record(ctx context.Context, sync bool, recs ...record) error {
 	}
 }
 
-// recordGrace is how long a record is still waited for when its parent has died.
-const recordGrace = 250 * time.Millisecond
+// recordGrace is how long a record is still waited for when its parent has died or a restore waits behind
+// it. It is short because of the restore: what comes too late is folded as in doubt, or ended in order.
+const recordGrace = 25 * time.Millisecond
 
 // stop waits until what is queued is on disk, or until ctx ends.
 func (q *queue) stop(ctx context.Context) {

@@ -149,7 +149,7 @@ func (g *engine) unpersist(ro *heldRollout) error {
 		return &tune.Error{Op: "remove persisted files of", Subject: ro.ID, Err: fmt.Errorf("%w: %w", tune.ErrStorage, err),
 			Hint: "remove by hand: " + strings.Join(g.paths(ro.Files), " ")}
 	}
-	_ = g.tell(true, record{Kind: kindUnpersisted, Rollout: ro.ID}) // the files are back; the record may follow later
+	g.tell(true, record{Kind: kindUnpersisted, Rollout: ro.ID}) // the files are back; the record may follow later
 	return nil
 }
 

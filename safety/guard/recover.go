@@ -73,7 +73,7 @@ func (g *engine) recoverAll(copies []runCopy, dataDir, runDir string) (Recovered
 		}
 	}
 	if len(closings) > 0 {
-		_ = g.tell(false, closings...) // said again at the next start otherwise
+		g.tell(false, closings...) // said again at the next start otherwise
 	}
 	for _, ro := range g.state.open() {
 		errs = append(errs, g.dropDescriptors(ro))
@@ -113,7 +113,7 @@ func (g *engine) dropDescriptors(ro *heldRollout) error {
 	if left == 0 {
 		recs = append(recs, record{Kind: kindClosed, Rollout: ro.ID, Reason: recs[0].Reason})
 	}
-	_ = g.tell(false, recs...) // found again at the next start otherwise
+	g.tell(false, recs...) // found again at the next start otherwise
 	return nil
 }
 

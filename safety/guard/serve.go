@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,8 +26,10 @@ type guardServer struct {
 	start  time.Time    // monotonic zero of seen
 	seen   atomic.Int64 // when the parent last said anything
 
-	mu     sync.Mutex
-	cancel context.CancelFunc // of the verb under way
+	mu       sync.Mutex
+	cancel   context.CancelFunc // of the verb under way
+	under    string             // its rollout
+	restores []string           // rollouts of the requests to put back that wait behind it, "" for all
 }
 
 // greet waits for the parent's hello.
@@ -115,6 +118,7 @@ func (s *guardServer) receive(gone context.CancelCauseFunc) {
 		if q.Verb == verbLease {
 			continue
 		}
+		s.announce(q)
 		select {
 		case s.frames <- q:
 		default: // reading must go on, or the end of the parent would not be seen
@@ -167,6 +171,47 @@ func (c Config) lease() time.Duration {
 	return DefaultLease
 }
 
+// restores reports whether a verb puts something back.
+func (v verb) restores() bool { return v == verbRevert || v == verbRollback || v == verbBye }
+
+// announce notes a request to put something back before its turn comes: what waits for the disk in
+// front of it makes way.
+func (s *guardServer) announce(q wireRequest) {
+	if !q.Verb.restores() {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.restores = append(s.restores, q.Rollout)
+	s.makeWay()
+}
+
+// begin takes a verb as the one under way.
+func (s *guardServer) begin(q wireRequest, cancel context.CancelFunc) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := slices.Index(s.restores, q.Rollout); i >= 0 && q.Verb.restores() {
+		s.restores = slices.Delete(s.restores, i, i+1)
+	}
+	s.cancel, s.under = cancel, q.Rollout
+	s.makeWay()
+}
+
+// makeWay ends the wait of the verb under way: at once when its own rollout is to be put back, else
+// when it takes longer than a healthy disk does.
+func (s *guardServer) makeWay() {
+	switch {
+	case s.cancel == nil || len(s.restores) == 0:
+	case slices.Contains(s.restores, s.under) || slices.Contains(s.restores, ""):
+		s.cancel()
+	default:
+		time.AfterFunc(makeWayAfter, s.cancel)
+	}
+}
+
+// makeWayAfter is what a change of another rollout still gets.
+const makeWayAfter = 25 * time.Millisecond
+
 func (s *guardServer) interrupt() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -216,9 +261,7 @@ func (s *guardServer) leave() {
 func (s *guardServer) answer(ctx context.Context, q wireRequest) (bool, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s.mu.Lock()
-	s.cancel = cancel
-	s.mu.Unlock()
+	s.begin(q, cancel)
 	r := wireReply{ID: q.ID}
 	err := q.check()
 	if err == nil {
