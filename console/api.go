@@ -62,6 +62,8 @@ type ApplyRequest struct {
 	Steps       []float64 `json:"steps,omitempty"`
 	Margin      *float64  `json:"margin,omitempty"`
 	SLOMaxP95   *float64  `json:"slo_max_p95,omitempty"`
+	// MaxErrorRate is the share of requests that may fail while treated.
+	MaxErrorRate *float64 `json:"max_error_rate,omitempty"`
 	ClientMeter string    `json:"client_meter,omitempty"`
 	Meter       string    `json:"meter,omitempty"`
 	FreshMeter  bool      `json:"fresh_meter,omitempty"` // each sample makes new sockets and mappings

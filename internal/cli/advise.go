@@ -114,7 +114,7 @@ func (ad *adviser) outcomes(ctx context.Context, symptom string, tunables []stri
 // taught leaves out what says nothing about the change, as the store's own outcomes do.
 func taught(t tune.Trace) bool {
 	switch t.Reason {
-	case tune.ReasonInterrupted, tune.ReasonFault, tune.ReasonYielded:
+	case tune.ReasonInterrupted, tune.ReasonFault, tune.ReasonYielded, tune.ReasonExpired:
 		return false
 	}
 	return t.State == tune.Committed || t.State == tune.RolledBack

@@ -116,7 +116,7 @@ func (a *app) apply(ctx context.Context, args []string, f applyFlags) error {
 	}
 	rollout, err := t.run(ctx, trialRequest{
 		rec: rec, meter: meter, stageTime: f.stageTime, steps: a.cfg.RolloutSteps, margin: a.cfg.Margin,
-		maxP95: a.cfg.SLOMaxP95, yes: f.yes,
+		maxP95: a.cfg.SLOMaxP95, maxErrors: a.cfg.MaxErrorRate, yes: f.yes,
 		set: rec.Provenance.Operator, hold: f.hold, persist: f.persist, actor: a.actor(),
 	}, a.tell())
 	return a.finish(rollout, err)

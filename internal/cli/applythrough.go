@@ -18,7 +18,7 @@ import (
 // applyThrough lets a running serve do the rollout, and measures here when the meter is ours.
 func (a *app) applyThrough(ctx context.Context, c *client, rec tune.Recommendation, f applyFlags, meter rollout.Meter) error {
 	req := console.ApplyRequest{
-		StageTimeS: f.stageTime.Seconds(), Steps: a.cfg.RolloutSteps, Margin: &a.cfg.Margin, SLOMaxP95: &a.cfg.SLOMaxP95,
+		StageTimeS: f.stageTime.Seconds(), Steps: a.cfg.RolloutSteps, Margin: &a.cfg.Margin, SLOMaxP95: &a.cfg.SLOMaxP95, MaxErrorRate: &a.cfg.MaxErrorRate,
 		Yes: f.yes, Hold: f.hold, Persist: f.persist,
 	}
 	if rec.Provenance.Operator {

@@ -103,7 +103,7 @@ func args(id string) []string {
 func (s *server) request(req console.ApplyRequest, rec tune.Recommendation, t *trialOnAir) trialRequest {
 	out := trialRequest{
 		rec: rec, stageTime: defaultStageTime, steps: s.app.cfg.RolloutSteps, margin: s.app.cfg.Margin,
-		maxP95: s.app.cfg.SLOMaxP95, yes: req.Yes, set: rec.Provenance.Operator, hold: req.Hold, persist: req.Persist,
+		maxP95: s.app.cfg.SLOMaxP95, maxErrors: s.app.cfg.MaxErrorRate, yes: req.Yes, set: rec.Provenance.Operator, hold: req.Hold, persist: req.Persist,
 		actor: req.Actor, commands: t.commands,
 	}
 	if t.meter != nil {
@@ -120,6 +120,9 @@ func (s *server) request(req console.ApplyRequest, rec tune.Recommendation, t *t
 	}
 	if req.SLOMaxP95 != nil {
 		out.maxP95 = *req.SLOMaxP95
+	}
+	if req.MaxErrorRate != nil {
+		out.maxErrors = *req.MaxErrorRate
 	}
 	return out
 }

@@ -66,6 +66,7 @@ type trialRequest struct {
 	steps     []float64
 	margin    float64
 	maxP95    float64
+	maxErrors float64
 	yes       bool
 	set       bool
 	hold      bool
@@ -99,7 +100,7 @@ func (t *trials) run(ctx context.Context, req trialRequest, tell func(rollout.Ev
 	stages := -1
 	rollout, err := runner.Run(ctx, rollout.Request{
 		Recommendation: req.rec, Meter: meter, StageTime: req.stageTime, Steps: req.steps, Margin: req.margin,
-		Limits: rollout.Limits{MaxP95MS: req.maxP95, MaxErrorRate: maxErrorRate},
+		Limits: rollout.Limits{MaxP95MS: req.maxP95, MaxErrorRate: req.maxErrors},
 		Yes:    req.yes, Set: req.set, Hold: req.hold, Actor: req.actor, Commands: req.commands,
 	}, func(e rollout.Event) {
 		if n := len(e.Rollout.Stages); n != stages {
@@ -131,9 +132,6 @@ func (t *trials) run(ctx context.Context, req trialRequest, tell func(rollout.Ev
 	}
 	return rollout, err
 }
-
-// maxErrorRate is the share of failed requests no treated slot may exceed.
-const maxErrorRate = 0.5
 
 // actor names who asked.
 func (a *app) actor() string { return fmt.Sprintf("uid %d", a.uid) }

@@ -35,6 +35,11 @@ type Config struct {
 	Alpha            float64
 	RolloutSteps     []float64
 	SLOMaxP95        float64 // milliseconds
+	MaxErrorRate     float64 // share of requests
+	PSIMaxMemory     float64 // percent of time; 0: no limit, as for the next three
+	PSIMaxIO         float64
+	PSIMaxCPU        float64
+	MinMemAvailable  float64 // percent of memory
 	AutoPoll         bool
 	AutoApply        string
 	PollInterval     time.Duration

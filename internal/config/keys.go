@@ -31,7 +31,7 @@ var errNotAccepted = errors.New("not accepted")
 
 // keys is the table of all settings, in the order they are documented.
 func keys() []key {
-	return slices.Concat(samplingKeys(), storeKeys(), modelKeys(), rolloutKeys(), loopKeys(), placeKeys())
+	return slices.Concat(samplingKeys(), storeKeys(), modelKeys(), rolloutKeys(), limitKeys(), loopKeys(), placeKeys())
 }
 
 func samplingKeys() []key {
@@ -76,8 +76,6 @@ func rolloutKeys() []key {
 		number("ALPHA", "0.10", "bound on admitting an unsafe change", "a number above 0 and below 1",
 			func(x float64) bool { return x > 0 && x < 1 }, func(c *Config) *float64 { return &c.Alpha }),
 		steps(),
-		number("SLO_MAX_P95", "35", "largest p95 of a meter in ms", "milliseconds above 0",
-			func(x float64) bool { return x > 0 }, func(c *Config) *float64 { return &c.SLOMaxP95 }),
 		number("MARGIN", "0.10", "how much worse a stage may look and still advance", "a number from 0 to below 1",
 			func(x float64) bool { return x >= 0 && x < 1 }, func(c *Config) *float64 { return &c.Margin }),
 	}

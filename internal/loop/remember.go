@@ -76,6 +76,8 @@ func (m *memory) remember(r tune.Rollout, err error, now time.Time) string {
 		}
 	case tune.ReasonOperator:
 		m.restAll(rec, operatorPeriod(), "a person put it back", now)
+	case tune.ReasonExpired:
+		m.rest(rec.ID, inconclusivePeriod(), "its time was over before it could be judged", now)
 	case tune.ReasonInterrupted:
 		m.pause(faultPeriod(), "the last trial was interrupted", now)
 	case tune.ReasonFault:
@@ -92,7 +94,7 @@ func (m *memory) remember(r tune.Rollout, err error, now time.Time) string {
 func outcomeWord(reason string) string {
 	switch reason {
 	case tune.ReasonNoEffect, tune.ReasonInconclusive, tune.ReasonYielded, tune.ReasonOperator,
-		tune.ReasonInterrupted, tune.ReasonFault, tune.ReasonWorse, tune.ReasonLimit:
+		tune.ReasonInterrupted, tune.ReasonFault, tune.ReasonWorse, tune.ReasonLimit, tune.ReasonExpired:
 		return reason
 	}
 	return "other"

@@ -16,6 +16,7 @@ type Rollout struct {
 	Meter          string         `json:"meter,omitempty"`
 	Started        time.Time      `json:"started"`
 	Ended          time.Time      `json:"ended,omitzero"`
+	ExposedSeconds float64        `json:"exposed_seconds"`     // how long anything of it stood while it was tried
 	Persisted      []string       `json:"persisted,omitempty"` // files written by --persist
 	BootID         string         `json:"boot_id,omitempty"`
 	Gate           *Admission     `json:"gate,omitempty"` // null: it never reached the gate, or before it was recorded

@@ -105,4 +105,5 @@ const (
 	ReasonInterrupted  = "interrupted"
 	ReasonYielded      = "yielded"
 	ReasonFault        = "fault"
+	ReasonExpired      = "expired" // out of exposure budget, or of its maintenance window
 )

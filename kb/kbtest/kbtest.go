@@ -197,6 +197,7 @@ func outcomes(t *testing.T, open opener) {
 	bad := Rollout(rec, at(2), tune.RolledBack, tune.ReasonWorse)
 	for _, r := range []tune.Rollout{good, bad,
 		Rollout(rec, at(3), tune.RolledBack, tune.ReasonInterrupted),
+		Rollout(rec, at(7), tune.RolledBack, tune.ReasonExpired),
 		Rollout(rec, at(4), tune.Vetoed, "u is 0.7"),
 		Rollout(rec, at(5), tune.Running, ""),
 		Rollout(Recommendation("elsewhere", "4096"), at(6), tune.Committed, tune.ReasonBetter)} {

@@ -72,7 +72,7 @@ func conclusion(t tune.Trace) (held float64, ok bool) {
 		return 0, false
 	}
 	switch t.Reason {
-	case tune.ReasonOperator, tune.ReasonInterrupted, tune.ReasonYielded, tune.ReasonFault:
+	case tune.ReasonOperator, tune.ReasonInterrupted, tune.ReasonYielded, tune.ReasonFault, tune.ReasonExpired:
 		return 0, false // ended for something else than what it did
 	}
 	switch {

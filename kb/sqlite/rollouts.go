@@ -68,9 +68,9 @@ const outcomeLimit = 400
 // interruption says nothing about the change.
 func (s *Store) Outcomes(ctx context.Context, symptom string, tunables []string) ([]tune.Rollout, error) {
 	query := `SELECT body FROM rollout WHERE symptom = ? AND state IN (?, ?)
-		AND json_extract(body, '$.reason') NOT IN (?, ?, ?)`
+		AND json_extract(body, '$.reason') NOT IN (?, ?, ?, ?)`
 	args := []any{symptom, string(tune.Committed), string(tune.RolledBack),
-		tune.ReasonInterrupted, tune.ReasonFault, tune.ReasonYielded}
+		tune.ReasonInterrupted, tune.ReasonFault, tune.ReasonYielded, tune.ReasonExpired}
 	if len(tunables) > 0 {
 		marks := strings.Join(slices.Repeat([]string{"?"}, len(tunables)), ", ")
 		query += ` AND id IN (SELECT rollout FROM rollout_change WHERE tunable IN (` + marks + `))`

@@ -19,7 +19,9 @@ type Limits struct {
 const recentTreated = 3
 
 // broken reports a limit that treatment breaks: the median of the newest treated slots exceeds it and
-// that of the untreated does not, or both do and treated is surely worse. Two treated slots at least.
+// that of the untreated does not, or both do and treated is surely worse. Two treated slots at least for
+// the p95, which one burst can move. Of failed requests one slot is enough where no untreated slot had as
+// many: a server that stops answering is no burst.
 func (l Limits) broken(treated, untreated []tune.MeterSample, a assessment) (string, bool) {
 	for _, c := range []struct {
 		max    float64
@@ -36,6 +38,9 @@ func (l Limits) broken(treated, untreated []tune.MeterSample, a assessment) (str
 		t, u := readings(m, tail(treated, recentTreated)), readings(m, untreated)
 		if c.metric == metricP95 && lossy(untreated) {
 			u = []float64{math.Inf(1)} // what got through kept the limit, what was lost did not
+		}
+		if n := len(t); n > 0 && c.metric == metricErrors && t[n-1] > c.max && len(u) > 0 && slices.Max(u) <= c.max {
+			return fmt.Sprintf("%s %.4g while treated, limit %.4g, untreated %.4g at most", c.metric, t[n-1], c.max, slices.Max(u)), true
 		}
 		if len(t) < 2 || len(u) < 1 || median(t) <= c.max {
 			continue

@@ -77,8 +77,8 @@ func (r *run) recordStep(o Observation, before Trial) {
 		r.record(r.out, audit.Entry{Kind: audit.Aborted, Actor: o.Actor, Reason: tune.ReasonOperator, Detail: o.Why})
 	case KindInterrupt:
 		r.record(r.out, audit.Entry{Kind: audit.Aborted, Reason: tune.ReasonInterrupted, Detail: o.Why})
-	case KindLimit, KindYield, KindFault:
-		reason := map[Kind]string{KindLimit: tune.ReasonLimit, KindYield: tune.ReasonYielded, KindFault: tune.ReasonFault}[o.Kind]
+	case KindLimit, KindYield, KindFault, KindExpired:
+		reason := map[Kind]string{KindLimit: tune.ReasonLimit, KindYield: tune.ReasonYielded, KindFault: tune.ReasonFault, KindExpired: tune.ReasonExpired}[o.Kind]
 		r.record(r.out, audit.Entry{Kind: audit.Aborted, Reason: reason, Detail: o.Why})
 	}
 	for i, st := range r.trial.Stages {

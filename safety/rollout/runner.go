@@ -53,11 +53,6 @@ func lossOf(m Meter) float64 {
 	return 0
 }
 
-// Vitals looks at what no rollout may break, whatever its meter says: an error names what broke.
-type Vitals interface {
-	Check(ctx context.Context) error
-}
-
 // RunnerConfig is what a runner needs. Dead closes when the guard dies; Vitals and Audit may be nil.
 type RunnerConfig struct {
 	Writer   Writer
@@ -96,6 +91,9 @@ type Request struct {
 	Hold           bool
 	Actor          string
 	Commands       <-chan Command // nil: nobody can speak to it while it runs
+	// Allowance says why nothing more may be exposed, "" while it may; exposed is what this rollout has
+	// had. It is asked at every look and must not wait. Nil: no end.
+	Allowance func(now time.Time, exposed time.Duration) string
 }
 
 // Command is what a person says to a running rollout: KindAdvance, KindHold or KindAbort.
@@ -158,6 +156,8 @@ func (r *Runner) Run(ctx context.Context, req Request, progress func(Event)) (tu
 	trial := NewTrial(plan, Policy{Comparer: r.cfg.Comparer, Measure: measure, Measured: meter != nil, LossMS: lossOf(meter),
 		Margin: req.Margin, Limits: req.Limits, Set: req.Set, Yes: req.Yes, Hold: req.Hold})
 	run := &run{Runner: r, req: req, meter: meter, trial: trial, out: out, progress: progress, note: decision.Note}
+	stop := run.startWatch()
+	defer stop()
 	err = run.loop(ctx)
 	r.recordEnd(run.out)
 	return run.out, err
@@ -172,6 +172,9 @@ type run struct {
 	out      tune.Rollout
 	progress func(Event)
 	note     string
+	watch    *watch
+	looks    <-chan time.Time // when the watch is to look
+	exposure exposureClock
 	unheard  bool  // held with nobody to hear
 	wrote    bool  // a value was applied: there is something to put back
 	fatal    error // what the caller must know beside the rollout
@@ -188,8 +191,11 @@ func (r *run) loop(ctx context.Context) error {
 		var effects []Effect
 		before := r.trial
 		r.trial, effects = Step(r.trial, o, r.cfg.Now())
-		r.tell(o, before)
-		r.recordStep(o, before)
+		// A restore comes before anybody is told of it: who listens may be waiting for the disk.
+		restoring := len(effects) > 0 && effects[0].Do == DoRollback
+		if !restoring {
+			r.told(o, before)
+		}
 		if r.trial.State == tune.Held && r.req.Commands == nil {
 			pending, r.unheard = []Observation{{Kind: KindAbort, Actor: r.req.Actor}}, true
 			continue // nobody can let it go on: do not measure, put back
@@ -204,7 +210,11 @@ func (r *run) loop(ctx context.Context) error {
 				break
 			}
 		}
+		if restoring {
+			r.told(o, before)
+		}
 	}
+	r.exposure.turn(r.cfg.Now(), false) // kept or put back: the trial is over
 	r.sync()
 	r.out.Ended = r.cfg.Now()
 	if r.unheard {
@@ -213,6 +223,11 @@ func (r *run) loop(ctx context.Context) error {
 			"apply again without --hold, or while serve runs"
 	}
 	return r.fatal
+}
+
+func (r *run) told(o Observation, before Trial) {
+	r.tell(o, before)
+	r.recordStep(o, before)
 }
 
 // abandon ends a rollout whose guard is gone: the guard restores what was open when it can, and the
@@ -239,25 +254,29 @@ func (r *run) perform(ctx context.Context, e Effect) (seen []Observation, more b
 	wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), restoreTime)
 	defer cancel()
 	var err error
+	var broke *Observation
 	switch e.Do {
 	case DoExpose:
-		_, err = r.cfg.Writer.Apply(wctx, r.out.ID, e.Changes, r.req.Actor)
-		r.wrote = r.wrote || err == nil
+		broke, err = r.expose(wctx, e.Changes)
 	case DoRevert:
 		var got []guard.Restored
-		if got, err = r.cfg.Writer.Revert(wctx, r.out.ID); err == nil {
+		got, err = r.cfg.Writer.Revert(wctx, r.out.ID)
+		if broke = r.turn(false); err == nil && broke == nil {
 			if lost := notOurs(got); lost != "" {
-				return []Observation{{Kind: KindYield, Why: lost}}, false
+				broke = &Observation{Kind: KindYield, Why: lost}
 			}
 		}
 	case DoCommit:
-		if err = r.cfg.Writer.Commit(wctx, r.out.ID); err == nil {
+		broke, err = r.watched(wctx, func(ctx context.Context) error { return r.cfg.Writer.Commit(ctx, r.out.ID) })
+		if err == nil && broke == nil {
 			return []Observation{{Kind: KindDone}}, true
 		}
 	case DoRollback:
 		return r.rollback(wctx), true
 	}
 	switch {
+	case broke != nil:
+		return []Observation{*broke}, false
 	case err == nil:
 		return nil, true
 	case errors.Is(err, tune.ErrDrifted):
@@ -291,5 +310,6 @@ func notOurs(got []guard.Restored) string {
 // sync copies the trial into the rollout.
 func (r *run) sync() {
 	r.out.State, r.out.Reason, r.out.Detail = r.trial.State, r.trial.Reason, r.trial.Detail
+	r.out.ExposedSeconds = r.exposure.at(r.cfg.Now()).Seconds()
 	r.out.Stages, r.out.Effect = append([]tune.Stage{}, r.trial.Stages...), r.trial.Effect
 }

@@ -2,7 +2,6 @@ package rollout
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -71,12 +70,17 @@ func (r *run) slot(ctx context.Context, e Effect) []Observation {
 			case c.Kind == KindAdvance || c.Kind == KindHold:
 				seen = append(seen, Observation{Kind: c.Kind, Actor: c.Actor})
 			}
+		case <-r.looks:
+			if broke := r.look(); broke != nil {
+				cancel() // nobody waits for the meter: putting back comes first
+				return append(seen, *broke)
+			}
 		case res := <-done:
 			if ctx.Err() != nil {
 				return append(seen, Observation{Kind: KindInterrupt})
 			}
-			if why := r.vital(ctx); why != "" {
-				return append(seen, Observation{Kind: KindLimit, Why: why})
+			if broke := r.look(); broke != nil {
+				return append(seen, *broke)
 			}
 			o := Observation{Kind: KindSlot, Sample: res.sample}
 			if res.err != nil {
@@ -85,16 +89,6 @@ func (r *run) slot(ctx context.Context, e Effect) []Observation {
 			return append(seen, o)
 		}
 	}
-}
-
-func (r *run) vital(ctx context.Context) string {
-	if r.cfg.Vitals == nil {
-		return ""
-	}
-	if err := r.cfg.Vitals.Check(ctx); err != nil && !errors.Is(err, tune.ErrNoData) {
-		return err.Error()
-	}
-	return ""
 }
 
 // measure waits for the change to settle and takes one sample; without a meter it only waits.

@@ -26,12 +26,17 @@ type fakeWriter struct {
 	fail   map[string]error
 	yields bool
 	known  bool
+	hangs  string       // this verb waits for the disk until its caller gives up
+	on     func(string) // told of each verb; may be nil
 }
 
 func (w *fakeWriter) do(verb string, v tune.Value) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.log = append(w.log, verb)
+	if w.on != nil {
+		w.on(verb)
+	}
 	if err := w.fail[verb]; err != nil {
 		return err
 	}
@@ -47,7 +52,24 @@ func (w *fakeWriter) value() tune.Value {
 	return w.live
 }
 
-func (w *fakeWriter) Apply(_ context.Context, _ string, c []tune.Change, _ string) ([]guard.Applied, error) {
+// wait is what a hung disk does to a change.
+func (w *fakeWriter) wait(ctx context.Context, verb string) error {
+	if w.hangs != verb {
+		return nil
+	}
+	if w.on != nil {
+		w.on(verb)
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (w *fakeWriter) Apply(ctx context.Context, _ string, c []tune.Change, _ string) ([]guard.Applied, error) {
+	if w.value() != "60" { // another dose
+		if err := w.wait(ctx, "apply"); err != nil {
+			return nil, err
+		}
+	}
 	if err := w.do("apply", c[0].Proposed); err != nil {
 		return nil, err
 	}
@@ -62,7 +84,12 @@ func (w *fakeWriter) Revert(context.Context, string) ([]guard.Restored, error) {
 	return nil, w.do("revert", "60")
 }
 
-func (w *fakeWriter) Commit(context.Context, string) error { return w.do("commit", "") }
+func (w *fakeWriter) Commit(ctx context.Context, _ string) error {
+	if err := w.wait(ctx, "commit"); err != nil {
+		return err
+	}
+	return w.do("commit", "")
+}
 
 func (w *fakeWriter) Rollback(ctx context.Context, _, _ string) ([]guard.Restored, error) {
 	if ctx.Err() != nil {
@@ -76,14 +103,16 @@ func (w *fakeWriter) Rollback(ctx context.Context, _, _ string) ([]guard.Restore
 
 // fakeMeter measures the fake machine: p95 by its value.
 type fakeMeter struct {
-	w     *fakeWriter
-	p95   map[tune.Value]float64
-	err   error
-	hangs bool
+	w      *fakeWriter
+	p95    map[tune.Value]float64
+	err    error
+	hangs  bool
+	stale  bool       // its sockets stay open
+	jitter *rand.Rand // a few percent of noise; nil: none
 }
 
 func (m *fakeMeter) Name() string { return "fake" }
-func (m *fakeMeter) Fresh() bool  { return true }
+func (m *fakeMeter) Fresh() bool  { return !m.stale }
 func (m *fakeMeter) Sample(ctx context.Context, d time.Duration) (tune.MeterSample, error) {
 	if m.hangs {
 		<-ctx.Done()
@@ -92,7 +121,11 @@ func (m *fakeMeter) Sample(ctx context.Context, d time.Duration) (tune.MeterSamp
 	if err := sleep(ctx, d); err != nil {
 		return tune.MeterSample{}, err
 	}
-	return sample(m.p95[m.w.value()], 100, 0), m.err
+	p95 := m.p95[m.w.value()]
+	if m.jitter != nil {
+		p95 *= 0.95 + 0.1*m.jitter.Float64()
+	}
+	return sample(p95, 100, 0), m.err
 }
 
 type nothingLive struct{}
@@ -122,6 +155,7 @@ type trialRun struct {
 	cfg    RunnerConfig
 	req    Request
 	events []Event
+	heard  func(Event) // may be nil
 }
 
 func newTrialRun(now float64) *trialRun {
@@ -135,7 +169,17 @@ func newTrialRun(now float64) *trialRun {
 }
 
 func (r *trialRun) run(ctx context.Context) (tune.Rollout, error) {
-	return NewRunner(r.cfg).Run(ctx, r.req, func(e Event) { r.events = append(r.events, e) })
+	return NewRunner(r.cfg).Run(ctx, r.req, func(e Event) {
+		r.events = append(r.events, e)
+		if r.heard != nil {
+			r.heard(e)
+		}
+	})
+}
+
+// outlive makes the change one that open sockets keep, so that it is dosed.
+func (r *trialRun) outlive() {
+	r.req.Recommendation.Changes[0].TakesEffect = tune.NewSockets
 }
 
 func (r *trialRun) want(t *testing.T, out tune.Rollout, state tune.State, reason string, live tune.Value) {
@@ -224,9 +268,9 @@ func TestRunnerEndsEarly(t *testing.T) {
 			tune.RolledBack, tune.ReasonFault, "storage", tune.ErrStorage, time.Minute},
 		{"somebody else changed it before the commit", func(r *trialRun, _ func()) { r.writer.fail["commit"] = tune.ErrDrifted },
 			tune.RolledBack, tune.ReasonYielded, "changed by something else", nil, time.Minute},
-		{"a vital breaks", func(r *trialRun, _ func()) { r.cfg.Vitals = vitals{broken} },
-			tune.RolledBack, tune.ReasonLimit, "broken pipe", nil, 2 * time.Second},
-		{"vitals without data do not break", func(r *trialRun, _ func()) { r.cfg.Vitals = vitals{tune.ErrNoData}; r.meter.p95["10"] = 10 },
+		{"a vital breaks", func(r *trialRun, _ func()) { r.cfg.Vitals = &pressed{w: r.writer, treated: 100, limit: 10} },
+			tune.RolledBack, tune.ReasonLimit, "memory pressure 100 % of the time, limit 10 %", nil, 2100 * time.Millisecond},
+		{"vitals without data do not break", func(r *trialRun, _ func()) { r.cfg.Vitals = blind{}; r.meter.p95["10"] = 10 },
 			tune.RolledBack, tune.ReasonNoEffect, "", nil, time.Minute},
 		{"held with nobody to advance it", func(r *trialRun, _ func()) { r.req.Hold = true },
 			tune.Held, "held", "--hold", nil, time.Minute},
@@ -256,10 +300,6 @@ func TestRunnerEndsEarly(t *testing.T) {
 		})
 	}
 }
-
-type vitals struct{ err error }
-
-func (v vitals) Check(context.Context) error { return v.err }
 
 func TestRunnerYieldsAndRestoreFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

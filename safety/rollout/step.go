@@ -85,6 +85,7 @@ const (
 	KindFault                 // an effect failed
 	KindYield                 // something else changed what we hold
 	KindLimit                 // a limit outside the meter broke
+	KindExpired               // its time is over: the budget of exposure, or the maintenance window
 	KindAdvance               // a person lets a held rollout go on
 	KindHold                  // a person asks to wait before the whole exposure
 	KindAbort                 // a person stops it
@@ -136,6 +137,9 @@ func Step(s Trial, o Observation, now time.Time) (Trial, []Effect) {
 	case phaseDone:
 		return s, nil
 	case phaseCommitting, phaseRestoring:
+		if s.phase == phaseCommitting && o.Kind == KindLimit {
+			return s.putBack(now, tune.Fail, tune.ReasonLimit, o.Why)
+		}
 		return s.finish(o)
 	}
 	switch o.Kind {
@@ -154,6 +158,8 @@ func Step(s Trial, o Observation, now time.Time) (Trial, []Effect) {
 		return s.putBack(now, tune.Inconclusive, tune.ReasonFault, o.Why)
 	case KindLimit:
 		return s.putBack(now, tune.Fail, tune.ReasonLimit, o.Why)
+	case KindExpired:
+		return s.putBack(now, tune.Inconclusive, tune.ReasonExpired, o.Why)
 	case KindHold:
 		s.Policy.Hold = true
 		return s, nil
