@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"semantos/internal/tune"
+	"semantos/safety/audit"
 )
 
 // item is one change on its way: checked, and with what the journal will say.
@@ -154,6 +155,7 @@ func (g *engine) writeOne(ctx context.Context, rollout string, it item) (tune.Va
 	if err != nil {
 		return "", fmt.Errorf("apply %s on %s: %w", c.Tunable, c.Target, err)
 	}
+	g.say(audit.Entry{Kind: audit.Wrote, Rollout: rollout, Tunable: c.Tunable, Target: c.Target, Old: c.Current, New: c.Proposed, ReadBack: back})
 	done := record{Kind: kindDone, Rollout: rollout, Tunable: c.Tunable, Target: c.Target, New: c.Proposed, ReadBack: back}
 	for i, v := range g.readAlso(en) {
 		if v != "" {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"semantos/internal/tune"
+	"semantos/safety/audit"
 )
 
 // StartConfig says how to start the guard.
@@ -155,6 +156,22 @@ func (c *Client) Managed(ctx context.Context) ([]tune.Managed, error) {
 		r.Managed = []tune.Managed{}
 	}
 	return r.Managed, err
+}
+
+// Note has a decision logged. It fails where there were too many; a log that cannot be written stops the
+// next change instead.
+func (c *Client) Note(ctx context.Context, e audit.Entry) error {
+	_, err := c.call(ctx, wireRequest{Verb: verbNote, Note: &e})
+	return err
+}
+
+// Audit says where the log of decisions and writes stands.
+func (c *Client) Audit(ctx context.Context) (Audited, error) {
+	r, err := c.call(ctx, wireRequest{Verb: verbAudit})
+	if err != nil || r.Audit == nil {
+		return Audited{}, err
+	}
+	return *r.Audit, nil
 }
 
 // Close ends the guard, which restores what is uncommitted, and waits until it is gone.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"semantos/internal/tune"
+	"semantos/safety/audit"
 )
 
 // Actuator reads and writes tunables of this host; internal/host is one.
@@ -41,6 +42,11 @@ type engine struct {
 	state *journalState
 	// initNetns is the target of the machine's own network namespace: what is persisted holds there.
 	initNetns string
+
+	said   saying // nil: no log is kept
+	actor  string // on whose behalf it acts now; "" is the rollout's own
+	deeds  map[audit.Kind]uint64
+	failed map[string]string // what was said of a value that cannot be put back
 }
 
 // tell records what has already happened, and never waits for the disk: the records follow in their order.
@@ -126,7 +132,7 @@ func (g *engine) commit(ctx context.Context, rollout string) error {
 			return driftError("commit", en, live)
 		}
 	}
-	return g.promise(ctx, true, record{Kind: kindCommitted, Rollout: rollout})
+	return g.promise(ctx, true, record{Kind: kindCommitted, Rollout: rollout, Actor: g.behalf(rollout)})
 }
 
 // rollback puts everything of a rollout back, committed or not, and closes it.
@@ -151,7 +157,7 @@ func (g *engine) finish(ro *heldRollout, reason string) ([]Restored, []record, e
 	unErr := g.unpersist(ro)
 	err := errors.Join(failures(out), unErr)
 	if err == nil {
-		recs = append(recs, record{Kind: kindClosed, Rollout: ro.ID, Reason: reason})
+		recs = append(recs, record{Kind: kindClosed, Rollout: ro.ID, Reason: reason, Actor: g.behalf(ro.ID)})
 	}
 	return out, recs, err
 }
@@ -161,6 +167,8 @@ func (g *engine) undoUncommitted(reason string) ([]Restored, error) {
 	var out []Restored
 	var recs []record
 	var errs []error
+	defer func(asked string) { g.actor = asked }(g.actor)
+	g.actor = actorGuard // nobody asked for this
 	open := g.state.open()
 	for i := len(open) - 1; i >= 0; i-- {
 		if open[i].Committed {

@@ -27,6 +27,9 @@ type Config struct {
 	Lease     time.Duration // 0: DefaultLease
 	LockWait  time.Duration // 0: DefaultLockWait
 	Now       func() time.Time
+
+	AuditKeep  time.Duration // how long the log of decisions and writes is kept; 0: whatever its age
+	AuditBytes int64         // how much of it; 0: no bound
 }
 
 // DefaultLease is how long a parent may be silent; [Client] renews five times as often.

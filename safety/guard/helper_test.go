@@ -156,7 +156,7 @@ func helperParent() error {
 	fmt.Println("ready", c.Pid())
 	target := ownNetns()
 	for i := 0; ; i++ {
-		id := fmt.Sprintf("r%d", i)
+		id := fmt.Sprintf("r%d-%d", seed, i)
 		values := map[string]string{
 			netNames()[0]: fmt.Sprintf("4096 %d %d", 65536+4096*rng.IntN(8), 1<<20+4096*rng.IntN(256)),
 			netNames()[1]: strconv.Itoa(10 + rng.IntN(40)),

@@ -135,8 +135,10 @@ func (j *journal) compact(s *journalState) error {
 	}
 	var lines []byte
 	seq := j.seq
-	for _, r := range scanJournal(data).records {
-		if ro := s.rollouts[r.Rollout]; ro == nil || ro.Closed {
+	recs := scanJournal(data).records
+	anchor := lastAnchor(recs)
+	for i, r := range recs {
+		if ro := s.rollouts[r.Rollout]; i != anchor && (ro == nil || ro.Closed) {
 			continue
 		}
 		seq++

@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"hash/crc32"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"semantos/internal/tune"
+	"semantos/safety/audit"
 )
 
 // recorder takes records to the disk. It may give up waiting when ctx ends; the records stay queued in
@@ -137,12 +140,17 @@ type queue struct {
 	jobs chan queued
 	done chan struct{}
 	mu   sync.Mutex // guards book against usable
+
+	audit *auditor      // nil: no log is kept
+	lost  atomic.Uint64 // entries of the log that found the queue full
 }
 
+// queued is records of the journal, or entries of the log.
 type queued struct {
-	recs   []record
-	sync   bool
-	result chan error
+	recs    []record
+	sync    bool
+	entries []audit.Entry
+	result  chan error
 }
 
 // queueLength bounds what may wait for a stuck disk; a guard writes far less while it restores.
@@ -158,10 +166,30 @@ func (q *queue) run() {
 	defer close(q.done)
 	for job := range q.jobs {
 		q.mu.Lock()
-		err := q.book.record(context.Background(), job.sync, job.recs...)
+		err := q.write(job)
 		q.mu.Unlock()
 		job.result <- err
 	}
+	if q.audit != nil {
+		q.keep(nil)
+		_ = q.audit.log.Close() // what it could not sync it has counted
+	}
+}
+
+func (q *queue) write(job queued) error {
+	switch {
+	case len(job.recs) == 0:
+		q.keep(job.entries)
+		return nil
+	case q.audit == nil:
+		return q.book.record(context.Background(), job.sync, job.recs...)
+	}
+	err := q.audit.before(job.recs)
+	if err == nil {
+		err = q.book.record(context.Background(), job.sync, job.recs...)
+	}
+	q.audit.after(job.recs, err)
+	return err
 }
 
 func (q *queue) usable() error {
@@ -173,12 +201,17 @@ func (q *queue) usable() error {
 }
 
 func (q *queue) put(sync bool, recs []record) (queued, bool) {
-	job := queued{recs: recs, sync: sync, result: make(chan error, 1)}
+	// The caller folds its records while they may still wait here, where they get numbers and heads.
+	job := queued{recs: slices.Clone(recs), sync: sync, result: make(chan error, 1)}
+	return job, q.enqueue(job)
+}
+
+func (q *queue) enqueue(job queued) bool {
 	select {
 	case q.jobs <- job:
-		return job, true
+		return true
 	default:
-		return job, false
+		return false
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"semantos/internal/tune"
+	"semantos/safety/audit"
 )
 
 // recordKind says what a journal record tells.
@@ -71,6 +72,7 @@ type record struct {
 	DataDir  string        `json:"data_dir,omitempty"`
 	Reason   string        `json:"reason,omitempty"`
 	Files    []keptFile    `json:"files,omitempty"`
+	Log      *audit.Head   `json:"audit,omitempty"` // of the log of decisions and writes, as it was on disk then
 }
 
 // beside is another tunable that a write moves: its counterpart, or one the kernel alters with it.

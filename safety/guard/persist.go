@@ -32,7 +32,7 @@ func (g *engine) persist(ctx context.Context, rollout string) ([]string, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := g.promise(ctx, true, record{Kind: kindPersisting, Rollout: rollout, Files: files}); err != nil {
+	if err := g.promise(ctx, true, record{Kind: kindPersisting, Rollout: rollout, Files: files, Actor: g.behalf(rollout)}); err != nil {
 		return nil, err
 	}
 	for _, f := range files {
@@ -41,7 +41,7 @@ func (g *engine) persist(ctx context.Context, rollout string) ([]string, error) 
 				Hint: "the change holds until reboot; make the folder writable and persist again"}, g.unpersist(ro))
 		}
 	}
-	if err := g.promise(ctx, true, record{Kind: kindPersisted, Rollout: rollout}); err != nil {
+	if err := g.promise(ctx, true, record{Kind: kindPersisted, Rollout: rollout, Files: files, Actor: g.behalf(rollout)}); err != nil {
 		return nil, errors.Join(err, g.unpersist(ro))
 	}
 	return g.paths(files), nil
@@ -149,7 +149,7 @@ func (g *engine) unpersist(ro *heldRollout) error {
 		return &tune.Error{Op: "remove persisted files of", Subject: ro.ID, Err: fmt.Errorf("%w: %w", tune.ErrStorage, err),
 			Hint: "remove by hand: " + strings.Join(g.paths(ro.Files), " ")}
 	}
-	g.tell(true, record{Kind: kindUnpersisted, Rollout: ro.ID}) // the files are back; the record may follow later
+	g.tell(true, record{Kind: kindUnpersisted, Rollout: ro.ID, Actor: g.behalf(ro.ID)}) // the files are back; the record may follow later
 	return nil
 }
 

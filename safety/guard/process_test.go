@@ -157,7 +157,7 @@ func TestSecondWriterIsRefused(t *testing.T) {
 	if err != nil || len(managed) != 3 || managed[0].State != "trying" {
 		t.Errorf("inspect: %+v, %v", managed, err)
 	}
-	undo, err := InspectUndo(s.data, s.run, hostBoot(t), "r0")
+	undo, err := InspectUndo(s.data, s.run, hostBoot(t), "r0-0")
 	if err != nil || len(undo) != 3 || string(undo[2].Proposed) != s.before[netNames()[0]] {
 		t.Errorf("undo: %+v, %v", undo, err)
 	}

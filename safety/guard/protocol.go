@@ -8,6 +8,7 @@ import (
 	"io"
 
 	"semantos/internal/tune"
+	"semantos/safety/audit"
 )
 
 // The protocol between a command and its guard: frames of a 4 byte big-endian length and one JSON
@@ -34,6 +35,8 @@ const (
 	verbRollback verb = "rollback"
 	verbPersist  verb = "persist"
 	verbManaged  verb = "managed"
+	verbNote     verb = "note"
+	verbAudit    verb = "audit"
 	verbLease    verb = "lease"
 	verbBye      verb = "bye"
 )
@@ -45,6 +48,7 @@ type wireRequest struct {
 	Rollout string        `json:"rollout,omitempty"`
 	Changes []tune.Change `json:"changes,omitempty"`
 	Actor   string        `json:"actor,omitempty"`
+	Note    *audit.Entry  `json:"note,omitempty"`
 }
 
 type wireReply struct {
@@ -58,6 +62,7 @@ type wireReply struct {
 	Restored []Restored     `json:"restored,omitempty"`
 	Managed  []tune.Managed `json:"managed,omitempty"`
 	Files    []string       `json:"files,omitempty"`
+	Audit    *Audited       `json:"audit,omitempty"`
 }
 
 // Applied is one change made, with what the kernel reads back.
@@ -132,7 +137,14 @@ func readFrame(r io.Reader, into any) error {
 func (q wireRequest) check() error {
 	takesRollout, takesChanges, takesActor := false, false, false
 	switch q.Verb {
-	case verbHello, verbManaged, verbLease, verbBye:
+	case verbHello, verbManaged, verbAudit, verbLease, verbBye:
+	case verbNote:
+		if q.Note == nil {
+			return fmt.Errorf("%w: nothing to note: %w", errProtocol, tune.ErrUsage)
+		}
+		if err := q.Note.Check(); err != nil {
+			return err
+		}
 	case verbApply:
 		takesRollout, takesChanges, takesActor = true, true, true
 	case verbRollback:
@@ -152,6 +164,8 @@ func (q wireRequest) check() error {
 			Hint: fmt.Sprintf("try at most %d tunables together", maxBundle)}
 	case !takesActor && q.Actor != "", len(q.Actor) > maxNote:
 		return fmt.Errorf("%w: actor with %s: %w", errProtocol, q.Verb, tune.ErrUsage)
+	case q.Verb != verbNote && q.Note != nil:
+		return fmt.Errorf("%w: note with %s: %w", errProtocol, q.Verb, tune.ErrUsage)
 	case (q.Verb == verbHello) != (q.Version != 0):
 		return fmt.Errorf("%w: version with %s: %w", errProtocol, q.Verb, tune.ErrUsage)
 	}

@@ -40,6 +40,7 @@ func (g *engine) putBackAll(ro *heldRollout, kind recordKind) ([]Restored, []rec
 	for _, en := range todo {
 		r := results[en]
 		out = append(out, r)
+		g.sayPutBack(r, kind)
 		rec := record{Kind: kind, Rollout: en.Rollout, Tunable: en.Tunable, Target: en.Target, ReadBack: r.Value, Reason: r.Detail}
 		switch r.Outcome {
 		case Failed:

@@ -20,6 +20,8 @@ type guardServer struct {
 	cfg    Config
 	conn   net.Conn
 	engine *engine
+	queue  *queue
+	noted  notes
 	notes  []string
 	frames chan wireRequest
 	lapse  chan struct{}
@@ -58,13 +60,17 @@ func (s *guardServer) open() (func(), error) {
 	}
 	b, found := newBook(osDisk{}, dataDir, s.cfg.RunDir)
 	q := newQueue(b)
+	q.audit = s.cfg.newAuditor(dataDir, found)
+	q.said(beganEntry())
+	s.queue = q
 	stop := func() {
 		ctx, cancel := context.WithTimeout(context.Background(), flushTime)
 		defer cancel()
 		q.stop(ctx)
 	}
 	s.engine = &engine{act: s.cfg.Actuator, cat: s.cfg.Catalogue, log: q, disk: osDisk{}, run: s.cfg.RunDir, root: s.cfg.Root, boot: s.cfg.BootID,
-		now: s.cfg.Now, state: loadState(found, copies, dataDir), initNetns: s.cfg.initNetns()}
+		now: s.cfg.Now, state: loadState(found, copies, dataDir), initNetns: s.cfg.initNetns(),
+		said: q.said}
 	if found.torn > 0 {
 		s.notes = append(s.notes, fmt.Sprintf("journal %s ended in %d bytes of an unfinished record: dropped", b.main.path, found.torn))
 	}
@@ -278,9 +284,12 @@ func (s *guardServer) answer(ctx context.Context, q wireRequest) (bool, error) {
 
 func (s *guardServer) perform(ctx context.Context, q wireRequest, r *wireReply) (err error) {
 	g := s.engine
+	g.actor = q.Actor
 	switch q.Verb {
 	case verbApply:
-		r.Applied, err = g.apply(ctx, q.Rollout, q.Changes, q.Actor)
+		if r.Applied, err = g.apply(ctx, q.Rollout, q.Changes, q.Actor); err != nil && s.noted.take(time.Now()) {
+			g.sayRefused(q.Rollout, q.Changes, err)
+		}
 	case verbRevert:
 		r.Restored, err = g.revert(q.Rollout)
 	case verbCommit:
@@ -291,6 +300,10 @@ func (s *guardServer) perform(ctx context.Context, q wireRequest, r *wireReply) 
 		r.Files, err = g.persist(ctx, q.Rollout)
 	case verbManaged:
 		r.Managed = g.state.managed(g.boot, false)
+	case verbNote:
+		err = s.note(*q.Note)
+	case verbAudit:
+		r.Audit = s.standing(ctx)
 	case verbBye:
 		r.Restored, err = g.undoUncommitted("the command ended without committing")
 	default:
