@@ -149,6 +149,14 @@ func (c *Client) Persist(ctx context.Context, rollout string) ([]string, error) 
 	return r.Files, err
 }
 
+// Reopen lets a rollout whose command ended go on under its name: everything it held was put back since.
+// It fails with tune.ErrUnknown for one that never wrote, tune.ErrDrifted where something else took a
+// value over, and tune.ErrStale after a boot.
+func (c *Client) Reopen(ctx context.Context, rollout string) error {
+	_, err := c.call(ctx, wireRequest{Verb: verbReopen, Rollout: rollout})
+	return err
+}
+
 // Managed lists what semantos holds now, oldest first.
 func (c *Client) Managed(ctx context.Context) ([]tune.Managed, error) {
 	r, err := c.call(ctx, wireRequest{Verb: verbManaged})

@@ -162,6 +162,28 @@ func (g *engine) finish(ro *heldRollout, reason string) ([]Restored, []record, e
 	return out, recs, err
 }
 
+// reopen lets a rollout that was ended and put back go on under its name. Its originals are taken anew,
+// from what stands now.
+func (g *engine) reopen(ctx context.Context, rollout string) error {
+	ro, err := g.held(rollout)
+	switch {
+	case err != nil:
+		return err
+	case !ro.Closed || ro.Committed:
+		return &tune.Error{Op: "go on with rollout", Subject: rollout, Err: tune.ErrUsage, Hint: "only what ended uncommitted can go on: 'semantos status' shows where it stands"}
+	case ro.Boot != g.boot:
+		return &tune.Error{Op: "go on with rollout", Subject: rollout, Err: fmt.Errorf("%w: the host was booted since", tune.ErrStale),
+			Hint: "start a new one"}
+	}
+	for _, en := range ro.Entries {
+		if en.End != kindRestored {
+			return &tune.Error{Op: "go on with rollout", Subject: en.Tunable + " on " + en.Target,
+				Err: fmt.Errorf("%w: it was not put back but %s", tune.ErrDrifted, en.End), Hint: "find out what set it, then start a new one"}
+		}
+	}
+	return g.promise(ctx, true, record{Kind: kindReopened, Rollout: rollout})
+}
+
 // undoUncommitted ends every rollout that nobody committed, youngest first.
 func (g *engine) undoUncommitted(reason string) ([]Restored, error) {
 	var out []Restored

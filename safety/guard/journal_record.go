@@ -31,12 +31,13 @@ const (
 	kindPersisted   recordKind = "persisted"   // they are written
 	kindUnpersisted recordKind = "unpersisted" // they are as before
 	kindClosed      recordKind = "closed"      // nothing of this rollout is held
+	kindReopened    recordKind = "reopened"    // after that it goes on, from what stands then
 )
 
 func (k recordKind) known() bool {
 	switch k {
 	case kindIntent, kindDone, kindAgain, kindReverted, kindRestored, kindYielded, kindGone, kindRebased,
-		kindCommitted, kindPersisting, kindPersisted, kindUnpersisted, kindClosed:
+		kindCommitted, kindPersisting, kindPersisted, kindUnpersisted, kindClosed, kindReopened:
 		return true
 	}
 	return false

@@ -73,11 +73,20 @@ func (s *journalState) fold(r record) {
 		ro.Persisting, ro.Persisted, ro.Files = false, false, nil
 	case kindClosed:
 		ro.Closed, ro.Reason = true, r.Reason
+	case kindReopened:
+		s.reopen(ro)
 	default:
 		if en := ro.entry(r.Tunable, r.Target); en != nil {
 			en.fold(r)
 		}
 	}
+}
+
+// reopen forgets what a closed rollout held: it is the youngest now, and its next intents say from where
+// it goes on.
+func (s *journalState) reopen(ro *heldRollout) {
+	*ro = heldRollout{ID: ro.ID, Actor: ro.Actor, Boot: ro.Boot}
+	s.order = append(slices.DeleteFunc(s.order, func(id string) bool { return id == ro.ID }), ro.ID)
 }
 
 // intent opens an entry, or adds a distinct value to it; the original stays the first one.

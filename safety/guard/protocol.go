@@ -34,6 +34,7 @@ const (
 	verbCommit   verb = "commit"
 	verbRollback verb = "rollback"
 	verbPersist  verb = "persist"
+	verbReopen   verb = "reopen"
 	verbManaged  verb = "managed"
 	verbNote     verb = "note"
 	verbAudit    verb = "audit"
@@ -149,7 +150,7 @@ func (q wireRequest) check() error {
 		takesRollout, takesChanges, takesActor = true, true, true
 	case verbRollback:
 		takesRollout, takesActor = true, true
-	case verbRevert, verbCommit, verbPersist:
+	case verbRevert, verbCommit, verbPersist, verbReopen:
 		takesRollout = true
 	default:
 		return fmt.Errorf("%w: unknown verb %q", errProtocol, q.Verb)
