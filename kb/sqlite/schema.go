@@ -86,6 +86,13 @@ CREATE TABLE remote (
 	seq      INTEGER NOT NULL,          -- the newest outbox row it has confirmed
 	cursors  TEXT NOT NULL CHECK (json_valid(cursors))
 ) STRICT;
+`, `
+-- Trials that run or wait, as they stood: this machine's alone, never queued for a remote store.
+CREATE TABLE trial (
+	rollout TEXT PRIMARY KEY,
+	at      INTEGER NOT NULL,           -- unix nanoseconds
+	body    BLOB NOT NULL               -- whoever wrote it checks it when it reads it
+) STRICT;
 `}
 }
 

@@ -305,7 +305,7 @@ func TestOlderSchemaIsMigrated(t *testing.T) {
 	fill(t, dir)
 	s := open(t, dir)
 	for _, q := range []string{"DROP TABLE edge_event", "DROP TABLE edge", "DROP TABLE node", "DROP TABLE trace", "DROP TABLE counter",
-		"DROP TABLE outbox", "DROP TABLE remote", "PRAGMA user_version = 1"} {
+		"DROP TABLE outbox", "DROP TABLE remote", "DROP TABLE trial", "PRAGMA user_version = 1"} {
 		if _, err := s.db.Exec(q); err != nil {
 			t.Fatal(err)
 		}
