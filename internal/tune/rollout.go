@@ -19,7 +19,9 @@ type Rollout struct {
 	ExposedSeconds float64        `json:"exposed_seconds"`     // how long anything of it stood while it was tried
 	Persisted      []string       `json:"persisted,omitempty"` // files written by --persist
 	BootID         string         `json:"boot_id,omitempty"`
-	Gate           *Admission     `json:"gate,omitempty"` // null: it never reached the gate, or before it was recorded
+	Resumed        int            `json:"resumed,omitempty"` // how often it went on after serve had ended
+	Undone         time.Time      `json:"undone,omitzero"`   // when a person put back what was committed
+	Gate           *Admission     `json:"gate,omitempty"`    // null: it never reached the gate, or before it was recorded
 }
 
 // Stage is one share of exposure and its judgement.

@@ -103,7 +103,7 @@ func (s Trial) lacking(a assessment) string {
 }
 
 func (s Trial) advance(now time.Time) (Trial, []Effect) {
-	if s.Policy.Hold && len(s.Stages) == len(s.Plan.Stages)-1 {
+	if s.Policy.Gates || s.Policy.Hold && len(s.Stages) == len(s.Plan.Stages)-1 {
 		return s.wait()
 	}
 	return s.beginStage(now)

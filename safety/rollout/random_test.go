@@ -20,7 +20,7 @@ func TestAnyStoryEndsCommittedOrRestored(t *testing.T) {
 		plan := drawPlan(rt)
 		p := Policy{Comparer: effect.LogT{}, Margin: 0.1,
 			Measured: rapid.Bool().Draw(rt, "measured"), Set: rapid.Bool().Draw(rt, "set"),
-			Yes: rapid.Bool().Draw(rt, "yes"), Hold: rapid.Bool().Draw(rt, "hold"),
+			Yes: rapid.Bool().Draw(rt, "yes"), Hold: rapid.Bool().Draw(rt, "hold"), Gates: rapid.Bool().Draw(rt, "gates"),
 			Limits: Limits{MaxP95MS: rapid.SampledFrom([]float64{0, 35}).Draw(rt, "limit")}}
 		trial, now := NewTrial(plan, p), time.Unix(0, 0)
 		standing := "" // what is on the machine beside the originals
@@ -34,6 +34,13 @@ func TestAnyStoryEndsCommittedOrRestored(t *testing.T) {
 				o, pending = pending[0], pending[1:]
 			} else {
 				o = drawObservation(rt, n)
+			}
+			if n > 0 && rapid.IntRange(0, 40).Draw(rt, "restart") == 0 { // the process ends, the guard restores, another one goes on
+				down := time.Duration(rapid.IntRange(0, 5000).Draw(rt, "down")) * time.Second
+				trial, standing, now, pending = reload(rt, trial, now), "", now.Add(down), nil
+				o = Observation{Kind: KindResume, Down: down}
+			} else if rapid.IntRange(0, 9).Draw(rt, "reload") == 0 {
+				trial = reload(rt, trial, now)
 			}
 			before := len(trial.Stages)
 			old := trial

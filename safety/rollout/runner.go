@@ -20,6 +20,7 @@ type Writer interface {
 	Revert(ctx context.Context, rollout string) ([]guard.Restored, error)
 	Commit(ctx context.Context, rollout string) error
 	Rollback(ctx context.Context, rollout, actor string) ([]guard.Restored, error)
+	Reopen(ctx context.Context, rollout string) error
 }
 
 var _ Writer = (*guard.Client)(nil)
@@ -80,6 +81,7 @@ func NewRunner(cfg RunnerConfig) *Runner {
 
 // Request is one rollout to run. Meter may be a [Sensor]; nil leaves only the limits to watch.
 type Request struct {
+	ID             string // "": made from the recommendation and the time
 	Recommendation tune.Recommendation
 	Meter          Meter
 	StageTime      time.Duration
@@ -89,11 +91,17 @@ type Request struct {
 	Yes            bool
 	Set            bool
 	Hold           bool
+	Gates          bool // wait after every stage
+	Persist        bool // the caller's affair after a commit; saved with the rest
 	Actor          string
 	Commands       <-chan Command // nil: nobody can speak to it while it runs
 	// Allowance says why nothing more may be exposed, "" while it may; exposed is what this rollout has
 	// had. It is asked at every look and must not wait. Nil: no end.
 	Allowance func(now time.Time, exposed time.Duration) string
+	// Keeper lets the rollout go on in another process, once Ending is closed or the process is killed;
+	// nil ends it with the process.
+	Keeper Keeper
+	Ending <-chan struct{}
 }
 
 // Command is what a person says to a running rollout: KindAdvance, KindHold or KindAbort.
@@ -122,8 +130,11 @@ const restoreTime = 30 * time.Second
 // error is for what could not be done: a refusal, a dead guard, a value that could not be put back.
 func (r *Runner) Run(ctx context.Context, req Request, progress func(Event)) (tune.Rollout, error) {
 	started := r.cfg.Now()
+	if req.ID == "" {
+		req.ID = NewID(req.Recommendation, started)
+	}
 	out := tune.Rollout{
-		ID:             req.Recommendation.ID + "-" + strconv.FormatInt(started.UnixMilli(), 36),
+		ID:             req.ID,
 		Recommendation: req.Recommendation, State: tune.Vetoed, Stages: []tune.Stage{},
 		Actor: req.Actor, Started: started, BootID: r.cfg.BootID,
 	}
@@ -154,13 +165,27 @@ func (r *Runner) Run(ctx context.Context, req Request, progress func(Event)) (tu
 		out.Meter = meter.Name()
 	}
 	trial := NewTrial(plan, Policy{Comparer: r.cfg.Comparer, Measure: measure, Measured: meter != nil, LossMS: lossOf(meter),
-		Margin: req.Margin, Limits: req.Limits, Set: req.Set, Yes: req.Yes, Hold: req.Hold})
+		Margin: req.Margin, Limits: req.Limits, Set: req.Set, Yes: req.Yes, Hold: req.Hold, Gates: req.Gates})
 	run := &run{Runner: r, req: req, meter: meter, trial: trial, out: out, progress: progress, note: decision.Note}
-	stop := run.startWatch()
+	return run.whole(ctx, Observation{Kind: KindBegin})
+}
+
+// NewID names a rollout: its recommendation and when it was asked for, in milliseconds.
+func NewID(rec tune.Recommendation, at time.Time) string {
+	return rec.ID + "-" + strconv.FormatInt(at.UnixMilli(), 36)
+}
+
+// whole runs it from the first observation to its end, or to where another process goes on.
+func (r *run) whole(ctx context.Context, first Observation) (tune.Rollout, error) {
+	stop := r.startWatch()
 	defer stop()
-	err = run.loop(ctx)
-	r.recordEnd(run.out)
-	return run.out, err
+	r.saver = newSaver(r.req.Keeper)
+	err := r.loop(ctx, first)
+	r.saver.stop()
+	if !r.suspended {
+		r.recordEnd(r.out)
+	}
+	return r.out, err
 }
 
 // run is one rollout under way.
@@ -178,19 +203,26 @@ type run struct {
 	unheard  bool  // held with nobody to hear
 	wrote    bool  // a value was applied: there is something to put back
 	fatal    error // what the caller must know beside the rollout
+	saver    *saver
+	// suspended: everything is put back, and the next process goes on.
+	suspended bool
 }
 
-func (r *run) loop(ctx context.Context) error {
-	pending := []Observation{{Kind: KindBegin}}
+func (r *run) loop(ctx context.Context, first Observation) error {
+	pending := []Observation{first}
 	for !r.trial.Over() {
 		if len(pending) == 0 {
 			return fmt.Errorf("run rollout %s: no next step", r.out.ID)
 		}
 		o := pending[0]
 		pending = pending[1:]
+		if o.Kind == KindInterrupt && r.ending() && r.suspend() {
+			return r.fatal
+		}
 		var effects []Effect
 		before := r.trial
 		r.trial, effects = Step(r.trial, o, r.cfg.Now())
+		r.save()
 		// A restore comes before anybody is told of it: who listens may be waiting for the disk.
 		restoring := len(effects) > 0 && effects[0].Do == DoRollback
 		if !restoring {
@@ -228,6 +260,7 @@ func (r *run) loop(ctx context.Context) error {
 func (r *run) told(o Observation, before Trial) {
 	r.tell(o, before)
 	r.recordStep(o, before)
+	r.tellUnsaved()
 }
 
 // abandon ends a rollout whose guard is gone: the guard restores what was open when it can, and the

@@ -91,6 +91,8 @@ func (w *fakeWriter) Commit(ctx context.Context, _ string) error {
 	return w.do("commit", "")
 }
 
+func (w *fakeWriter) Reopen(context.Context, string) error { return w.do("reopen", "") }
+
 func (w *fakeWriter) Rollback(ctx context.Context, _, _ string) ([]guard.Restored, error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err()

@@ -30,19 +30,21 @@ type Trial struct {
 	confirm  bool // the whole exposure goes on beside untreated slots
 	exposed  bool
 	dosed    float64 // what stands on the machine when exposed
+	goOn     bool    // held, and a person let it go on
 }
 
 // Policy is what a rollout is judged by.
 type Policy struct {
-	Comparer effect.Comparer
-	Measure  tune.Measure // of a meter of one value; empty for p95, throughput and errors
-	Measured bool         // there is a meter
-	LossMS   float64      // what one attempt the kernel counted as lost costs a client; 0: not counted
+	Comparer effect.Comparer `json:"-"`
+	Measure  tune.Measure    // of a meter of one value; empty for p95, throughput and errors
+	Measured bool            // there is a meter
+	LossMS   float64         // what one attempt the kernel counted as lost costs a client; 0: not counted
 	Margin   float64
 	Limits   Limits
 	Set      bool // the operator chose the change: kept when not worse
 	Yes      bool // keep it even unmeasured
 	Hold     bool // wait for a person before the whole exposure
+	Gates    bool // wait for a person after every partial stage
 }
 
 type phase int
@@ -72,6 +74,7 @@ type Observation struct {
 	Sample *tune.MeterSample // KindSlot: nil is missing data
 	Why    string            // why data is missing, or what broke
 	Actor  string            // KindAbort
+	Down   time.Duration     // KindResume: how long nothing ran
 }
 
 // Kind of an observation.
@@ -90,6 +93,7 @@ const (
 	KindHold                  // a person asks to wait before the whole exposure
 	KindAbort                 // a person stops it
 	KindInterrupt             // the command is ending
+	KindResume                // it was read back from where it was saved, and every value is as before it
 )
 
 // Effect is what the runner is to do next.
@@ -133,6 +137,9 @@ func (s Trial) Treated() bool { return s.current.treated }
 // no clock, no file and no chance, and leaves its argument as it was.
 func Step(s Trial, o Observation, now time.Time) (Trial, []Effect) {
 	s.Stages, s.readings = slices.Clone(s.Stages), slices.Clip(s.readings)
+	if o.Kind == KindResume {
+		return s.resume(o.Down, now)
+	}
 	switch s.phase {
 	case phaseDone:
 		return s, nil
@@ -161,12 +168,10 @@ func Step(s Trial, o Observation, now time.Time) (Trial, []Effect) {
 	case KindExpired:
 		return s.putBack(now, tune.Inconclusive, tune.ReasonExpired, o.Why)
 	case KindHold:
-		s.Policy.Hold = true
+		s.Policy.Hold, s.goOn = true, false
 		return s, nil
 	case KindAdvance:
-		if s.phase == phaseHeld {
-			s.Policy.Hold = false // the slot under way still ends first
-		}
+		s.Policy.Hold, s.goOn = false, s.phase == phaseHeld // the slot under way still ends first
 		return s, nil
 	case KindSlot:
 		if s.phase == phaseSlots || s.phase == phaseHeld {
@@ -199,7 +204,7 @@ func (s Trial) finish(o Observation) (Trial, []Effect) {
 func (s Trial) beginStage(now time.Time) (Trial, []Effect) {
 	plan := s.Plan.Stages[len(s.Stages)]
 	s.Stages = append(s.Stages, tune.Stage{Share: plan.Share, Mode: plan.Mode, Verdict: tune.Inconclusive})
-	s.phase, s.State, s.next, s.began = phaseSlots, tune.Running, 0, now
+	s.phase, s.State, s.Detail, s.next, s.began = phaseSlots, tune.Running, "", 0, now
 	s.lookAt = now.Add(s.Plan.StageTime)
 	return s.nextSlot()
 }
@@ -225,6 +230,12 @@ func (s Trial) nextSlot() (Trial, []Effect) {
 		s.current = slot{treated: slots[i%len(slots)]}
 	}
 	s.next++
+	return s.measure()
+}
+
+// measure brings the machine to where the slot under way wants it, and measures.
+func (s Trial) measure() (Trial, []Effect) {
+	plan := s.plan()
 	var out []Effect
 	settle := time.Duration(0)
 	switch {
@@ -251,9 +262,10 @@ func (s Trial) slotDone(o Observation, now time.Time) (Trial, []Effect) {
 		return s.putBack(now, verdict, reason, detail)
 	}
 	if s.phase == phaseHeld {
-		if s.Policy.Hold {
+		if !s.goOn {
 			return s.nextSlot()
 		}
+		s.goOn = false
 		return s.beginStage(now)
 	}
 	late := now.Sub(s.began) >= repeats*s.Plan.StageTime
@@ -290,10 +302,13 @@ func (s *Trial) take(o Observation) {
 	}
 }
 
-// wait begins the hold before the whole exposure: the last stage's slots go on, and so does the watch.
+// wait begins the hold before the next exposure: this stage's slots go on, and so does the watch.
 func (s Trial) wait() (Trial, []Effect) {
-	s.phase, s.State = phaseHeld, tune.Held
+	s.phase, s.State, s.goOn = phaseHeld, tune.Held, false
 	s.Detail = "waiting for a person before the whole exposure"
+	if next := s.Plan.Stages[len(s.Stages)].Share; next < 100 {
+		s.Detail = fmt.Sprintf("waiting for a person before the stage of %.4g %%", next)
+	}
 	return s.nextSlot()
 }
 

@@ -1,0 +1,209 @@
+package rollout
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"time"
+
+	"semantos/internal/tune"
+)
+
+// savedVersion changes with the meaning of a saved field. Another version is not read: a trial that went
+// on from half-understood numbers would be judged by them.
+const savedVersion = 1
+
+// Saved is a trial with what it needs to go on in another process.
+type Saved struct {
+	Rollout   tune.Rollout
+	Trial     Trial
+	At        time.Time // when it was saved
+	StageTime time.Duration
+	Persist   bool          // what [Request].Persist was
+	Exposed   time.Duration // how long anything of it stood on the machine
+}
+
+// savedForm is Saved as JSON.
+type savedForm struct {
+	Version   int           `json:"version"`
+	At        time.Time     `json:"at"`
+	Rollout   tune.Rollout  `json:"rollout"`
+	StageTime time.Duration `json:"stage_time_ns"`
+	Persist   bool          `json:"persist"`
+	Exposed   time.Duration `json:"exposed_ns"`
+	Trial     trialForm     `json:"trial"`
+}
+
+// trialForm is a [Trial] as JSON; TestSavedTrialIsWhole fails for a field that is missing here.
+type trialForm struct {
+	Plan     Plan          `json:"plan"`
+	Policy   Policy        `json:"policy"`
+	State    tune.State    `json:"state"`
+	Reason   string        `json:"reason"`
+	Detail   string        `json:"detail"`
+	Effect   *tune.Effect  `json:"effect"`
+	Stages   []tune.Stage  `json:"stages"`
+	Phase    phase         `json:"phase"`
+	Next     int           `json:"next"`
+	Current  slotForm      `json:"current"`
+	Began    time.Time     `json:"began"`
+	LookAt   time.Time     `json:"look_at"`
+	Readings []readingForm `json:"readings"`
+	Misses   int           `json:"misses"`
+	Confirm  bool          `json:"confirm"`
+	Exposed  bool          `json:"exposed"`
+	Dosed    float64       `json:"dosed"`
+	GoOn     bool          `json:"go_on"`
+}
+
+type slotForm struct {
+	Treated  bool `json:"treated"`
+	Baseline bool `json:"baseline"`
+}
+
+type readingForm struct {
+	Stage   int        `json:"stage"`
+	Treated bool       `json:"treated"`
+	Beside  bool       `json:"beside"`
+	Sample  sampleForm `json:"sample"`
+}
+
+type sampleForm struct {
+	Start      time.Time `json:"start"`
+	End        time.Time `json:"end"`
+	MedianMS   real      `json:"median_ms"`
+	P95MS      real      `json:"p95_ms"`
+	Throughput real      `json:"throughput"`
+	ErrorRate  real      `json:"error_rate"`
+	Value      *real     `json:"value"`
+	Lost       *real     `json:"lost"`
+}
+
+// real is a number that a broken meter may have given: JSON has no word for NaN and the infinities.
+type real float64
+
+// MarshalJSON writes what is not finite as a word.
+func (r real) MarshalJSON() ([]byte, error) {
+	if x := float64(r); math.IsNaN(x) || math.IsInf(x, 0) {
+		return json.Marshal(strconv.FormatFloat(x, 'g', -1, 64))
+	}
+	return json.Marshal(float64(r))
+}
+
+// UnmarshalJSON reads a number or one of the three words.
+func (r *real) UnmarshalJSON(data []byte) error {
+	var word string
+	if json.Unmarshal(data, &word) != nil {
+		return json.Unmarshal(data, (*float64)(r))
+	}
+	switch word {
+	case "NaN", "+Inf", "-Inf":
+		x, err := strconv.ParseFloat(word, 64)
+		*r = real(x)
+		return err
+	}
+	return fmt.Errorf("number %.20q", word)
+}
+
+// Encode writes a saved trial.
+func (s Saved) Encode() ([]byte, error) {
+	data, err := json.Marshal(savedForm{Version: savedVersion, At: s.At, Rollout: s.Rollout, StageTime: s.StageTime,
+		Persist: s.Persist, Exposed: s.Exposed, Trial: formOf(s.Trial)})
+	if err != nil {
+		return nil, fmt.Errorf("save rollout %s: %w", s.Rollout.ID, err)
+	}
+	return data, nil
+}
+
+// DecodeSaved reads what Encode wrote. Anything else, an unknown field or a number that cannot be, is an
+// error wrapping tune.ErrCorrupt: such a trial is ended, never guessed at.
+func DecodeSaved(data []byte) (Saved, error) {
+	bad := func(err error) (Saved, error) {
+		return Saved{}, fmt.Errorf("read saved rollout: %w: %w", tune.ErrCorrupt, err)
+	}
+	var head struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal(data, &head); err != nil {
+		return bad(err)
+	}
+	if head.Version != savedVersion {
+		return bad(fmt.Errorf("version %d, this build reads %d", head.Version, savedVersion))
+	}
+	var f savedForm
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&f); err != nil {
+		return bad(err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return bad(errors.New("something follows the document"))
+	}
+	s := Saved{Rollout: f.Rollout, Trial: f.Trial.trial(), At: f.At, StageTime: f.StageTime, Persist: f.Persist,
+		Exposed: f.Exposed}
+	if err := s.check(); err != nil {
+		return bad(err)
+	}
+	return s, nil
+}
+
+// check refuses what Step could not go on from.
+func (s Saved) check() error {
+	t := s.Trial
+	switch {
+	case s.Rollout.ID == "" || len(s.Rollout.Recommendation.Changes) == 0:
+		return errors.New("it names no rollout")
+	case s.Exposed < 0 || s.At.IsZero() || s.StageTime <= 0 || t.Plan.StageTime <= 0 || t.Plan.Sample <= 0 || t.Plan.Settle < 0:
+		return errors.New("it has no times")
+	case t.phase < phaseReady || t.phase > phaseDone:
+		return fmt.Errorf("phase %d", t.phase)
+	case t.next < 0 || t.misses < 0:
+		return errors.New("a count is negative")
+	case len(t.Stages) > len(t.Plan.Stages) || t.phase != phaseReady && t.phase != phaseDone && len(t.Stages) == 0:
+		return fmt.Errorf("%d of %d stages", len(t.Stages), len(t.Plan.Stages))
+	case t.phase == phaseHeld && t.whole():
+		return errors.New("held with no stage left")
+	}
+	for _, st := range t.Plan.Stages {
+		if len(st.Slots) == 0 || len(st.Changes) == 0 {
+			return errors.New("a stage has no slots or changes")
+		}
+	}
+	for _, r := range t.readings {
+		if r.stage < 0 || r.stage >= len(t.Stages) {
+			return fmt.Errorf("a reading of stage %d of %d", r.stage, len(t.Stages))
+		}
+	}
+	return nil
+}
+
+func formOf(t Trial) trialForm {
+	f := trialForm{Plan: t.Plan, Policy: t.Policy, State: t.State, Reason: t.Reason, Detail: t.Detail, Effect: t.Effect,
+		Stages: t.Stages, Phase: t.phase, Next: t.next, Current: slotForm{t.current.treated, t.current.baseline}, Began: t.began, LookAt: t.lookAt,
+		Readings: make([]readingForm, len(t.readings)), Misses: t.misses, Confirm: t.confirm, Exposed: t.exposed,
+		Dosed: t.dosed, GoOn: t.goOn}
+	for i, r := range t.readings {
+		v := r.sample
+		f.Readings[i] = readingForm{Stage: r.stage, Treated: r.treated, Beside: r.beside, Sample: sampleForm{
+			Start: v.Start, End: v.End, MedianMS: real(v.MedianMS), P95MS: real(v.P95MS), Throughput: real(v.Throughput),
+			ErrorRate: real(v.ErrorRate), Value: (*real)(v.Value), Lost: (*real)(v.Lost)}}
+	}
+	return f
+}
+
+func (f trialForm) trial() Trial {
+	t := Trial{Plan: f.Plan, Policy: f.Policy, State: f.State, Reason: f.Reason, Detail: f.Detail, Effect: f.Effect,
+		Stages: f.Stages, phase: f.Phase, next: f.Next, current: slot{f.Current.Treated, f.Current.Baseline}, began: f.Began, lookAt: f.LookAt,
+		misses: f.Misses, confirm: f.Confirm, exposed: f.Exposed, dosed: f.Dosed, goOn: f.GoOn}
+	for _, r := range f.Readings {
+		v := r.Sample
+		t.readings = append(t.readings, reading{stage: r.Stage, treated: r.Treated, beside: r.Beside, sample: tune.MeterSample{
+			Start: v.Start, End: v.End, MedianMS: float64(v.MedianMS), P95MS: float64(v.P95MS), Throughput: float64(v.Throughput),
+			ErrorRate: float64(v.ErrorRate), Value: (*float64)(v.Value), Lost: (*float64)(v.Lost)}})
+	}
+	return t
+}
