@@ -56,22 +56,22 @@ type Advice struct {
 // them. A meter that is a command runs in the client, which names it in ClientMeter and posts samples;
 // Meter is one that serve runs itself: ebpf: alone, which starts no program and sends no request.
 type ApplyRequest struct {
-	ID          string    `json:"id,omitempty"`
-	Set         []string  `json:"set,omitempty"` // NAME[@TARGET]=VALUE
-	StageTimeS  float64   `json:"stage_time_s,omitempty"`
-	Steps       []float64 `json:"steps,omitempty"`
-	Margin      *float64  `json:"margin,omitempty"`
-	SLOMaxP95   *float64  `json:"slo_max_p95,omitempty"`
+	ID         string    `json:"id,omitempty"`
+	Set        []string  `json:"set,omitempty"` // NAME[@TARGET]=VALUE
+	StageTimeS float64   `json:"stage_time_s,omitempty"`
+	Steps      []float64 `json:"steps,omitempty"`
+	Margin     *float64  `json:"margin,omitempty"`
+	SLOMaxP95  *float64  `json:"slo_max_p95,omitempty"`
 	// MaxErrorRate is the share of requests that may fail while treated.
 	MaxErrorRate *float64 `json:"max_error_rate,omitempty"`
-	ClientMeter string    `json:"client_meter,omitempty"`
-	Meter       string    `json:"meter,omitempty"`
-	FreshMeter  bool      `json:"fresh_meter,omitempty"` // each sample makes new sockets and mappings
-	Yes         bool      `json:"yes,omitempty"`
-	Hold        bool      `json:"hold,omitempty"`
-	Persist     bool      `json:"persist,omitempty"`
-	DryRun      bool      `json:"dry_run,omitempty"`
-	Actor       string    `json:"-"` // from the peer's credentials, never from the request
+	ClientMeter  string   `json:"client_meter,omitempty"`
+	Meter        string   `json:"meter,omitempty"`
+	FreshMeter   bool     `json:"fresh_meter,omitempty"` // each sample makes new sockets and mappings
+	Yes          bool     `json:"yes,omitempty"`
+	Hold         bool     `json:"hold,omitempty"`
+	Persist      bool     `json:"persist,omitempty"`
+	DryRun       bool     `json:"dry_run,omitempty"`
+	Actor        string   `json:"-"` // from the peer's credentials, never from the request
 }
 
 // RollbackRequest takes back one rollout (its id, its recommendation's id, or "" for the newest) or all.

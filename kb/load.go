@@ -23,6 +23,9 @@ type Options struct {
 	// ExtraDir is the operator's folder (--catalog-dir), "" for none. Its *.yaml and those of its
 	// tunables/ folder hold tunables, invariants and edges; those of rules/ hold rules.
 	ExtraDir string
+	// Protected names are never written: names, instances or patterns. Limits narrow hard ranges.
+	Protected []string
+	Limits    []Limit
 }
 
 // Load reads the embedded catalogue and the operator's folder. When anything is wrong the error holds
@@ -43,7 +46,11 @@ func Load(o Options) (*Catalogue, error) {
 	if err := problems.failed("load catalogue"); err != nil {
 		return nil, err
 	}
-	return load(sources)
+	c, err := load(sources)
+	if err != nil {
+		return nil, err
+	}
+	return c, c.restrict(o)
 }
 
 func load(sources []source) (*Catalogue, error) {

@@ -172,6 +172,9 @@ func (r *rooms) writable(changes []tune.Change) error {
 		if t.Protected {
 			return &tune.Error{Op: "change", Subject: c.Tunable, Err: wrapf(tune.ErrNotPermitted, "is protected: catalogued and explained, never written")}
 		}
+		if err := t.Forbidden(c.Target); err != nil {
+			return err
+		}
 		can := r.host.Probe(t, c.Target)
 		if !can.Present || !can.Writable {
 			return &tune.Error{Op: "change", Subject: c.Tunable, Err: wrapf(incapable(can), "%s", can.Reason)}

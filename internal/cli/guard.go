@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -104,6 +105,12 @@ func (a *app) guardArgs() []string {
 	}
 	if a.cfg.CatalogDir != "" {
 		args = append(args, "--catalog-dir", a.cfg.CatalogDir)
+	}
+	// What the file or the environment says, the guard reads itself.
+	for _, key := range []string{"PROTECTED", "LIMITS"} {
+		if value, ok := a.cfg.Flag(key); ok {
+			args = append(args, "--"+strings.ToLower(key), value)
+		}
 	}
 	if a.configFile != "" {
 		args = append(args, "--config", a.configFile)

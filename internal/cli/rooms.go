@@ -26,7 +26,10 @@ type rooms struct {
 func (a *app) openRooms() (*rooms, error) {
 	h := host.New(host.Config{Root: a.cfg.Root})
 	a.onClose(h.Close)
-	options := kb.Options{ExtraDir: a.cfg.CatalogDir}
+	options := kb.Options{ExtraDir: a.cfg.CatalogDir, Protected: a.cfg.Protected}
+	for _, n := range a.cfg.Limits {
+		options.Limits = append(options.Limits, kb.Limit{Tunable: n.Tunable, Range: tune.Range{Min: n.Min, Max: n.Max}})
+	}
 	cat, err := kb.Load(options)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"strings"
 	"time"
 )
 
@@ -40,6 +41,8 @@ type Config struct {
 	PSIMaxIO         float64
 	PSIMaxCPU        float64
 	MinMemAvailable  float64 // percent of memory
+	Protected        []string
+	Limits           []Narrowing
 	AutoPoll         bool
 	AutoApply        string
 	PollInterval     time.Duration
@@ -74,6 +77,16 @@ func (c Config) Rows() []Row {
 		rows = append(rows, Row{Key: k.name, Value: v, Origin: c.Origin[k.name], Flag: k.flag(), Help: k.help})
 	}
 	return rows
+}
+
+// Flag gives a key's value when the command line set it.
+func (c Config) Flag(name string) (string, bool) {
+	for _, k := range keys() {
+		if k.name == name {
+			return k.show(&c), strings.HasPrefix(c.Origin[name], "flag ")
+		}
+	}
+	return "", false
 }
 
 // Flag describes the command-line spelling of one key.

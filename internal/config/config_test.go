@@ -32,7 +32,7 @@ func TestDefaults(t *testing.T) {
 		"USE_EBPF": "auto", "SAMPLE_WINDOW": "60", "SAMPLE_INTERVAL_SEC": "5", "NEO4J_URI": "", "NEO4J_USER": "",
 		"NEO4J_PASS": "", "DATA_DIR": "/var/lib/semantos", "OPENAI_API_KEY": "", "OPENAI_BASE_URL": "", "OPENAI_MODEL": "",
 		"OLLAMA_HOST": "", "OLLAMA_MODEL": "", "OPENAI_EMBED_MODEL": "", "OLLAMA_EMBED_MODEL": "", "TAU": "0.55", "ALPHA": "0.1", "ROLLOUT_STEPS": "5,25,50,100",
-		"SLO_MAX_P95": "35", "MAX_ERROR_RATE": "0.5", "PSI_MAX_MEMORY": "10", "PSI_MAX_IO": "80", "PSI_MAX_CPU": "off", "MIN_MEM_AVAILABLE": "3",
+		"SLO_MAX_P95": "35", "MAX_ERROR_RATE": "0.5", "PSI_MAX_MEMORY": "10", "PSI_MAX_IO": "80", "PSI_MAX_CPU": "off", "MIN_MEM_AVAILABLE": "3", "PROTECTED": "", "LIMITS": "",
 		"AUTO_POLL": "on", "AUTO_APPLY": "off", "POLL_INTERVAL_SEC": "10", "MARGIN": "0.1",
 		"ALERT_WEBHOOK": "", "LISTEN": "127.0.0.1:9988", "CATALOG_DIR": "", "ROOT": "",
 	}
@@ -110,6 +110,11 @@ func TestRefusals(t *testing.T) {
 		{"pressure of nothing", "", nil, map[string]string{"psi-max-memory": "0"}, []string{`PSI_MAX_MEMORY="0"`, "or off"}},
 		{"pressure beyond all time", "PSI_MAX_IO=101\n", nil, nil, []string{"PSI_MAX_IO", "at most 100"}},
 		{"memory in bytes", "", []string{"MIN_MEM_AVAILABLE=1G"}, nil, []string{`MIN_MEM_AVAILABLE="1G"`, "percent"}},
+		{"a bracket left open", "", []string{"PROTECTED=vm.[a"}, nil, []string{`PROTECTED="vm.[a"`, "names between commas"}},
+		{"limit upside down", "LIMITS=vm.swappiness=80..10\n", nil, nil, []string{"LIMITS", "LOWEST..HIGHEST"}},
+		{"limit of one number", "", []string{"LIMITS=vm.swappiness=80"}, nil, []string{"LIMITS"}},
+		{"limit without ends", "", []string{"LIMITS=vm.swappiness=.."}, nil, []string{"LIMITS"}},
+		{"limit twice", "", []string{"LIMITS=vm.swappiness=1..2,vm.swappiness=1..3"}, nil, []string{"LIMITS"}},
 		{"secret stays hidden", "", []string{"OPENAI_API_KEY=sk-\x01secret"}, nil, []string{"OPENAI_API_KEY"}},
 	}
 	for _, tc := range cases {

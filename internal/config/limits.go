@@ -2,9 +2,18 @@ package config
 
 import (
 	"math"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
+
+// Narrowing is an operator's tighter hard range of one tunable, for each of its elements. An end left
+// open is infinite.
+type Narrowing struct {
+	Tunable  string
+	Min, Max float64
+}
 
 // limitKeys are what a rollout may not break, touch or use up.
 func limitKeys() []key {
@@ -21,6 +30,7 @@ func limitKeys() []key {
 			func(c *Config) *float64 { return &c.PSIMaxCPU }),
 		percent("MIN_MEM_AVAILABLE", "3", "least available memory while treated, of all memory",
 			func(c *Config) *float64 { return &c.MinMemAvailable }),
+		protected(), narrowings(),
 	}
 }
 
@@ -48,3 +58,92 @@ func percent(name, def, help string, at func(*Config) *float64) key {
 		},
 	}
 }
+
+func protected() key {
+	return key{
+		name: "PROTECTED", help: "tunables never written, whatever anybody says",
+		accepts: "names between commas; * and ? match within one part of a name, as in block/sd*/queue/*",
+		set: func(c *Config, v string) error {
+			c.Protected = nil
+			for _, f := range fields(v, ",") {
+				if _, err := filepath.Match(f, ""); err != nil || strings.ContainsFunc(f, control) {
+					return errNotAccepted
+				}
+				c.Protected = append(c.Protected, f)
+			}
+			return nil
+		},
+		show: func(c *Config) string { return strings.Join(c.Protected, ",") },
+	}
+}
+
+func narrowings() key {
+	return key{
+		name: "LIMITS", help: "tighter hard ranges; they can only narrow the catalogue's",
+		accepts: "NAME=LOWEST..HIGHEST between commas, one of the two ends may be left out",
+		set: func(c *Config, v string) error {
+			c.Limits = nil
+			for _, f := range fields(v, ",") {
+				n, ok := narrowing(f)
+				if !ok || slices.ContainsFunc(c.Limits, func(m Narrowing) bool { return m.Tunable == n.Tunable }) {
+					return errNotAccepted
+				}
+				c.Limits = append(c.Limits, n)
+			}
+			return nil
+		},
+		show: func(c *Config) string {
+			out := make([]string, len(c.Limits))
+			for i, n := range c.Limits {
+				out[i] = n.String()
+			}
+			return strings.Join(out, ",")
+		},
+	}
+}
+
+func narrowing(text string) (Narrowing, bool) {
+	name, ends, ok := strings.Cut(text, "=")
+	low, high, between := strings.Cut(ends, "..")
+	n := Narrowing{Tunable: strings.TrimSpace(name), Min: math.Inf(-1), Max: math.Inf(1)}
+	low, high = strings.TrimSpace(low), strings.TrimSpace(high)
+	if !ok || !between || n.Tunable == "" || low == "" && high == "" || strings.ContainsFunc(text, control) {
+		return n, false
+	}
+	for _, e := range []struct {
+		text string
+		at   *float64
+	}{{low, &n.Min}, {high, &n.Max}} {
+		if e.text == "" {
+			continue
+		}
+		x, err := strconv.ParseFloat(e.text, 64)
+		if err != nil || math.IsNaN(x) || math.IsInf(x, 0) {
+			return n, false
+		}
+		*e.at = x
+	}
+	return n, n.Min <= n.Max
+}
+
+func (n Narrowing) String() string {
+	end := func(x float64) string {
+		if math.IsInf(x, 0) {
+			return ""
+		}
+		return strconv.FormatFloat(x, 'f', -1, 64)
+	}
+	return n.Tunable + "=" + end(n.Min) + ".." + end(n.Max)
+}
+
+func fields(v, separator string) []string {
+	var out []string
+	for _, f := range strings.Split(v, separator) {
+		if f = strings.TrimSpace(f); f != "" {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+func control(r rune) bool { return r < ' ' || r == 0x7f }

@@ -240,7 +240,7 @@ func (h *Host) Probe(t *tune.Tunable, target string) tune.Capability {
 			return readErr
 		}
 		writeErr := a.probe()
-		c.Writable = writeErr == nil && c.Readable && !t.Protected
+		c.Writable = writeErr == nil && c.Readable && t.Forbidden(target) == nil
 		if readErr != nil {
 			return readErr
 		}
@@ -251,6 +251,8 @@ func (h *Host) Probe(t *tune.Tunable, target string) tune.Capability {
 		c.Reason = reason(err)
 	case t.Protected:
 		c.Reason = "explained only, never written"
+	case t.ShieldOf(target) != "":
+		c.Reason = "PROTECTED has " + t.ShieldOf(target)
 	}
 	return c
 }

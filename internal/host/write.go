@@ -54,6 +54,9 @@ func writable(t *tune.Tunable, target string, v tune.Value) error {
 	if t.Protected {
 		return subjectHint("write", t, target, tune.ErrDenied, "this tunable is explained only; semantos never writes it")
 	}
+	if p := t.ShieldOf(target); p != "" {
+		return subjectHint("write", t, target, tune.ErrDenied, "PROTECTED has "+p)
+	}
 	if v == "" || len(v) > 4096 || strings.ContainsFunc(string(v), func(r rune) bool { return r < ' ' || r > '~' }) {
 		return subject("write", t, target, fmt.Errorf("value %q: %w", string(v), tune.ErrType))
 	}

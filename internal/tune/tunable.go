@@ -37,6 +37,8 @@ type Tunable struct {
 	SettleMS    int64       `json:"settle_ms"`
 	Risk        Risk        `json:"risk"`
 	Protected   bool        `json:"protected,omitempty"` // catalogued and explained, never written
+	Shielded    []string    `json:"shielded,omitempty"`  // instances the operator forbids to write: PROTECTED
+	Limited     bool        `json:"limited,omitempty"`   // Hard is the operator's: LIMITS
 	Log         bool        `json:"log,omitempty"`       // doses and distances on the log scale
 	Affects     []Affect    `json:"affects,omitempty"`
 	DependsOn   []string    `json:"depends_on,omitempty"`

@@ -83,7 +83,7 @@ func (t *Tunable) elementNames() string {
 func (t *Tunable) parseElement(f string, i int) (string, error) {
 	for _, s := range t.Specials {
 		if f == s.Value {
-			return f, nil
+			return f, t.limited(s, i)
 		}
 	}
 	kind := t.Kind
@@ -127,12 +127,19 @@ func (t *Tunable) parseNumber(f string, i int, kind Kind) (string, error) {
 	x := float64(n) * mult
 	if r, ok := t.HardAt(i); ok && (x < r.Min || x > r.Max) {
 		return "", t.bad(f, ErrOutOfRange,
-			fmt.Sprintf("give a value from %s to %s%s", FormatNumber(r.Min), FormatNumber(r.Max), t.specialHint()))
+			fmt.Sprintf("give a value from %s to %s%s%s", FormatNumber(r.Min), FormatNumber(r.Max), t.specialHint(), t.limitHint()))
 	}
 	if mult == 1 {
 		return strconv.FormatInt(n, 10), nil
 	}
 	return FormatNumber(x), nil
+}
+
+func (t *Tunable) limitHint() string {
+	if t.Limited {
+		return ", which LIMITS allows"
+	}
+	return ""
 }
 
 func (t *Tunable) specialHint() string {

@@ -79,9 +79,8 @@ func (g *Gate) Check(ctx context.Context, rec tune.Recommendation) (Decision, er
 		if err != nil {
 			return d, fmt.Errorf("check %s: %w", c.Tunable, err)
 		}
-		if t.Protected {
-			return d, &tune.Error{Op: "change", Subject: c.Tunable, Err: tune.ErrDenied,
-				Hint: "it is catalogued to be explained; semantos never writes it"}
+		if err := g.forbidden(t, c); err != nil {
+			return d, err
 		}
 		said, err := g.unsafe(t, c)
 		if err != nil {
@@ -96,6 +95,18 @@ func (g *Gate) Check(ctx context.Context, rec tune.Recommendation) (Decision, er
 	}
 	d.Uncertain = len(d.Vetoes) == 1 && !(rec.Uncertainty < d.Tau)
 	return d, nil
+}
+
+// forbidden refuses what is protected, and what the kernel would change with it.
+func (g *Gate) forbidden(t *tune.Tunable, c tune.Change) error {
+	target := c.Target
+	if _, own, err := g.cfg.Tunables.Lookup(c.Tunable); err == nil && own != "" {
+		target = own
+	}
+	if err := t.Forbidden(target); err != nil {
+		return err
+	}
+	return tune.ForbiddenBeside(t, target, g.cfg.Tunables.Lookup)
 }
 
 // threshold is the smaller of TAU and the calibrated one: taking the larger would lose the guarantee.

@@ -60,6 +60,9 @@ func (g *engine) validate(c tune.Change) (writeStep, error) {
 		return writeStep{}, &tune.Error{Op: "apply", Subject: c.Tunable, Err: fmt.Errorf("%w: no target", tune.ErrUsage),
 			Hint: fmt.Sprintf("say on which %s: NAME@TARGET=VALUE", t.Scope)}
 	}
+	if err := errors.Join(t.Forbidden(target), tune.ForbiddenBeside(t, target, g.cat.Lookup)); err != nil {
+		return writeStep{}, err
+	}
 	v, err := t.Parse(string(c.Proposed))
 	if err != nil {
 		return writeStep{}, err
