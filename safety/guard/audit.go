@@ -24,11 +24,11 @@ type auditor struct{ log *audit.Log }
 func (a *auditor) before(recs []record) error {
 	for i := range recs {
 		switch recs[i].Kind {
-		case kindIntent, kindAgain, kindPersisting:
+		case kindIntent, kindAgain, kindPersisting, kindReleasing:
 			if err := a.log.Ready(); err != nil {
 				return err
 			}
-		case kindCommitted, kindPersisted, kindClosed:
+		case kindCommitted, kindPersisted, kindReleased, kindClosed:
 			if head, err := a.log.Sync(); err == nil && head.Seq > 0 {
 				recs[i].Log = &head
 			}
@@ -55,7 +55,7 @@ func (a *auditor) after(recs []record, err error) {
 			e.Kind = audit.Unpin
 		case r.Kind == kindCommitted && err == nil:
 			e.Kind = audit.Commit
-		case r.Kind == kindPersisted && err == nil:
+		case (r.Kind == kindPersisted || r.Kind == kindReleased && len(r.Files) > 0) && err == nil:
 			e.Kind = audit.Persist
 		case err != nil && (r.Kind == kindIntent || r.Kind == kindCommitted || r.Kind == kindPersisting || r.Kind == kindPersisted):
 			e.Kind, e.Tunable, e.Target, e.New = audit.Refusal, r.Tunable, r.Target, r.New

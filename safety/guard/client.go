@@ -143,6 +143,13 @@ func (c *Client) Rollback(ctx context.Context, rollout, actor string) ([]Restore
 	return r.Restored, err
 }
 
+// Release puts single tunables of a committed rollout back, named by tunable and target alone; the rest
+// stands on. Once it began it is carried through, by this guard or by the next one.
+func (c *Client) Release(ctx context.Context, rollout string, named []tune.Change, actor string) ([]Restored, error) {
+	r, err := c.call(ctx, wireRequest{Verb: verbRelease, Rollout: rollout, Changes: named, Actor: actor})
+	return r.Restored, err
+}
+
 // Persist makes a committed rollout hold over a boot, and names the files it wrote.
 func (c *Client) Persist(ctx context.Context, rollout string) ([]string, error) {
 	r, err := c.call(ctx, wireRequest{Verb: verbPersist, Rollout: rollout})

@@ -30,6 +30,9 @@ const (
 	kindPersisting  recordKind = "persisting"  // these files are about to be written
 	kindPersisted   recordKind = "persisted"   // they are written
 	kindUnpersisted recordKind = "unpersisted" // they are as before
+	kindReleasing   recordKind = "releasing"   // let go of, while the rest of its rollout stands; files are as they will be
+	kindReleased    recordKind = "released"    // that is done
+	kindRetained    recordKind = "retained"    // that was given up before it began
 	kindClosed      recordKind = "closed"      // nothing of this rollout is held
 	kindReopened    recordKind = "reopened"    // after that it goes on, from what stands then
 )
@@ -37,7 +40,7 @@ const (
 func (k recordKind) known() bool {
 	switch k {
 	case kindIntent, kindDone, kindAgain, kindReverted, kindRestored, kindYielded, kindGone, kindRebased,
-		kindCommitted, kindPersisting, kindPersisted, kindUnpersisted, kindClosed, kindReopened:
+		kindCommitted, kindPersisting, kindPersisted, kindUnpersisted, kindReleasing, kindReleased, kindRetained, kindClosed, kindReopened:
 		return true
 	}
 	return false
@@ -47,7 +50,7 @@ func (k recordKind) known() bool {
 // few of its places could be written.
 func (k recordKind) afterwards() bool {
 	switch k {
-	case kindReverted, kindRestored, kindYielded, kindGone, kindRebased, kindUnpersisted, kindClosed:
+	case kindReverted, kindRestored, kindYielded, kindGone, kindRebased, kindUnpersisted, kindReleased, kindRetained, kindClosed:
 		return true
 	}
 	return false

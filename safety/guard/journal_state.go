@@ -24,6 +24,7 @@ type heldRollout struct {
 	Persisting bool
 	Persisted  bool
 	Files      []keptFile
+	Refiled    []keptFile   // what Files become when the release under way is done
 	Entries    []*heldEntry // by first intent
 }
 
@@ -44,6 +45,8 @@ type heldEntry struct {
 	Pending  map[tune.Value]bool   // intents without their read-back
 	Away     bool                  // not at its original, as far as the journal knows
 	End      recordKind            // restored, yielded or gone; "" while held
+	// Releasing and Released: let go of, while the rest of the rollout stands.
+	Releasing, Released bool
 }
 
 func newJournalState() *journalState { return &journalState{rollouts: map[string]*heldRollout{}} }
@@ -71,6 +74,8 @@ func (s *journalState) fold(r record) {
 		ro.Persisting, ro.Persisted = false, true
 	case kindUnpersisted:
 		ro.Persisting, ro.Persisted, ro.Files = false, false, nil
+	case kindReleased, kindRetained:
+		ro.released(r)
 	case kindClosed:
 		ro.Closed, ro.Reason = true, r.Reason
 	case kindReopened:
@@ -78,6 +83,9 @@ func (s *journalState) fold(r record) {
 	default:
 		if en := ro.entry(r.Tunable, r.Target); en != nil {
 			en.fold(r)
+			if r.Kind == kindReleasing {
+				ro.Refiled = r.Files
+			}
 		}
 	}
 }
@@ -102,8 +110,23 @@ func (ro *heldRollout) intent(r record) {
 	en.Last, en.Away, en.End = r.New, true, ""
 }
 
+// released ends a release: its files are the rollout's now, unless it was given up.
+func (ro *heldRollout) released(r record) {
+	if r.Files != nil {
+		ro.Files = r.Files
+	}
+	ro.Refiled = nil
+	for _, en := range ro.Entries {
+		if en.Releasing {
+			en.Releasing, en.Released = false, r.Kind == kindReleased
+		}
+	}
+}
+
 func (en *heldEntry) fold(r record) {
 	switch r.Kind {
+	case kindReleasing:
+		en.Releasing = true
 	case kindDone:
 		delete(en.Pending, r.New)
 		en.wrote(r.ReadBack)
@@ -219,6 +242,8 @@ func (s *journalState) managed(boot string, idle bool) []tune.Managed {
 				m.Current = en.Old
 			}
 			switch {
+			case en.Released:
+				continue
 			case en.End == kindRestored && ro.outlives():
 				m.State = "persisted" // its file could not be removed: the next boot would set it again
 			case en.End == kindRestored:

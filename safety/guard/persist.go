@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"semantos/internal/tune"
@@ -67,7 +69,7 @@ func (g *engine) plannedFiles(ro *heldRollout) ([]keptFile, error) {
 			tmpfiles = append(tmpfiles, fmt.Sprintf("w /sys/%s - - - - %s\n", escapeTmpfiles(path), en.Last))
 		}
 	}
-	head := fmt.Sprintf("# Written by semantos, rollout %s; 'semantos rollback %s' removes it.\n", ro.ID, ro.ID)
+	head := fileHead(ro.ID)
 	var files []keptFile
 	for _, kind := range []struct {
 		dir   string
@@ -89,6 +91,12 @@ func (g *engine) plannedFiles(ro *heldRollout) ([]keptFile, error) {
 	}
 	return files, nil
 }
+
+func fileHead(rollout string) string {
+	return fmt.Sprintf("# Written by semantos, rollout %s; 'semantos rollback %s' removes it.\n", rollout, rollout)
+}
+
+func folderOf(file string) string { return path.Dir(file) }
 
 // cannotPersist gives the reason why an entry has no place where the next boot would find it.
 func (g *engine) cannotPersist(en *heldEntry) string {
@@ -136,7 +144,7 @@ func (g *engine) unpersist(ro *heldRollout) error {
 		case err != nil:
 			errs = append(errs, err)
 			continue
-		case string(now) != f.Content && string(now) != f.Before:
+		case string(now) != f.Content && string(now) != f.Before && !ro.refiled(f.Path, string(now)):
 			continue // somebody made it theirs
 		case f.Existed:
 			err = g.disk.Replace(g.below(f.Path), []byte(f.Before), 0o644)
@@ -151,6 +159,11 @@ func (g *engine) unpersist(ro *heldRollout) error {
 	}
 	g.tell(true, record{Kind: kindUnpersisted, Rollout: ro.ID, Actor: g.behalf(ro.ID)}) // the files are back; the record may follow later
 	return nil
+}
+
+// refiled reports whether a release had already written the file anew.
+func (ro *heldRollout) refiled(path, content string) bool {
+	return slices.ContainsFunc(ro.Refiled, func(f keptFile) bool { return f.Path == path && f.Content == content })
 }
 
 func (g *engine) below(path string) string { return filepath.Join("/", g.root, path) }

@@ -35,6 +35,7 @@ const (
 	verbRollback verb = "rollback"
 	verbPersist  verb = "persist"
 	verbReopen   verb = "reopen"
+	verbRelease  verb = "release"
 	verbManaged  verb = "managed"
 	verbNote     verb = "note"
 	verbAudit    verb = "audit"
@@ -146,7 +147,7 @@ func (q wireRequest) check() error {
 		if err := q.Note.Check(); err != nil {
 			return err
 		}
-	case verbApply:
+	case verbApply, verbRelease:
 		takesRollout, takesChanges, takesActor = true, true, true
 	case verbRollback:
 		takesRollout, takesActor = true, true

@@ -107,7 +107,7 @@ func compare(rt *rapid.T, b *bench, allowed ...*model) {
 
 // step does one thing, and may die in it.
 func step(rt *rapid.T, b *bench, m *model) {
-	op := rapid.SampledFrom([]string{"apply", "apply", "again", "revert", "commit", "commit", "rollback", "kill", "full", "repair"}).Draw(rt, "op")
+	op := rapid.SampledFrom([]string{"apply", "apply", "again", "revert", "commit", "commit", "rollback", "release", "kill", "full", "repair"}).Draw(rt, "op")
 	budget := rapid.IntRange(-40, 40).Draw(rt, "effects before the crash") // most often none
 	if budget < 0 {
 		budget = 1 << 30
@@ -169,6 +169,15 @@ func (b *bench) act(rt *rapid.T, m *model, op string) {
 			m.held, m.open = append(m.held, m.open), nil
 			compare(rt, b, m)
 		}
+	case "release":
+		if r := releasable(m); r != nil && m.open == nil && b.disk.full == "" {
+			key := rapid.SampledFrom(slices.Sorted(maps.Keys(r.after))).Draw(rt, "let go")
+			if _, err := b.guard.release(ctx, r.id, named(key), ""); err != nil {
+				rt.Fatalf("release: %v", err)
+			}
+			delete(r.after, key)
+			compare(rt, b, m)
+		}
 	case "rollback":
 		if m.open != nil {
 			if _, err := b.guard.rollback(m.open.id, ""); err != nil {
@@ -196,6 +205,14 @@ func settle(rt *rapid.T, b *bench, m *model, op string) {
 		if ro := b.guard.state.rollouts[open.id]; ro != nil && ro.Committed {
 			*m = *m.with(open)
 		}
+	case op == "release":
+		for _, r := range m.held {
+			for _, en := range b.guard.state.rollouts[r.id].Entries {
+				if en.Released {
+					delete(r.after, en.Tunable+"@"+en.Target)
+				}
+			}
+		}
 	case op == "rollback" && open == nil:
 		for _, r := range slices.Clone(m.held) {
 			ro := b.guard.state.rollouts[r.id]
@@ -213,6 +230,16 @@ func settle(rt *rapid.T, b *bench, m *model, op string) {
 		}
 	}
 	compare(rt, b, m)
+}
+
+// releasable is the oldest rollout that holds more than one tunable.
+func releasable(m *model) *modelRollout {
+	for _, r := range m.held {
+		if len(r.after) > 1 {
+			return r
+		}
+	}
+	return nil
 }
 
 func halfBack(b *bench, ro *heldRollout) bool {

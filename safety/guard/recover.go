@@ -81,6 +81,8 @@ func (g *engine) recoverAll(copies []runCopy, dataDir, runDir string) (Recovered
 	restored, err := g.undoUncommitted("its guard died")
 	out.Restored = restored
 	errs = append(errs, err)
+	released, err := g.releasePending()
+	out.Restored, errs = append(out.Restored, released...), append(errs, err)
 	for _, c := range copies {
 		if c.dataDir == dataDir {
 			continue

@@ -18,6 +18,10 @@ func (g *engine) putBackAll(ro *heldRollout, kind recordKind) ([]Restored, []rec
 			todo = append(todo, en)
 		}
 	}
+	return g.putBackSome(todo, kind)
+}
+
+func (g *engine) putBackSome(todo []*heldEntry, kind recordKind) ([]Restored, []record) {
 	slices.Reverse(todo)
 	todo = g.restoreOrder(todo)
 	results := map[*heldEntry]Restored{}

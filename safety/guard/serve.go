@@ -298,6 +298,8 @@ func (s *guardServer) perform(ctx context.Context, q wireRequest, r *wireReply) 
 		r.Restored, err = g.rollback(q.Rollout, q.Actor)
 	case verbPersist:
 		r.Files, err = g.persist(ctx, q.Rollout)
+	case verbRelease:
+		r.Restored, err = g.release(ctx, q.Rollout, q.Changes, q.Actor)
 	case verbReopen:
 		err = g.reopen(ctx, q.Rollout)
 	case verbManaged:

@@ -1,0 +1,143 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"semantos/internal/tune"
+)
+
+// release lets go of some tunables of a committed rollout: their originals are put back, what was persisted
+// is written without them, and the rest stands. Once the promise is on disk it is carried through, by this
+// guard or by the next one; before that nothing has happened.
+func (g *engine) release(ctx context.Context, rollout string, named []tune.Change, actor string) ([]Restored, error) {
+	ro, err := g.held(rollout)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case ro.Closed:
+		return nil, endedError(ro)
+	case !ro.Committed:
+		return nil, &tune.Error{Op: "release from", Subject: rollout, Err: tune.ErrUsage, Hint: "only a committed rollout goes on with less"}
+	case ro.Boot != g.boot && !ro.outlives():
+		return nil, &tune.Error{Op: "release from", Subject: rollout, Err: fmt.Errorf("%w: the host was booted since", tune.ErrStale),
+			Hint: "'semantos rollback' ends it as a whole"}
+	}
+	entries, err := ro.releasable(named)
+	if err != nil {
+		return nil, err
+	}
+	for _, en := range entries {
+		if up := g.state.above(en); up != nil && !g.state.rollouts[up.Rollout].Committed {
+			return nil, &tune.Error{Op: "release", Subject: en.Tunable, Err: fmt.Errorf("%w: rollout %s tries it", tune.ErrConflict, up.Rollout),
+				Hint: "wait for it to end"}
+		}
+	}
+	var files []keptFile
+	if ro.Persisted {
+		if files, err = g.filesWithout(ro, entries); err != nil {
+			return nil, err
+		}
+	}
+	recs := make([]record, len(entries))
+	for i, en := range entries {
+		recs[i] = record{Kind: kindReleasing, Rollout: rollout, Tunable: en.Tunable, Target: en.Target, Files: files, Actor: actor}
+	}
+	if err := g.promise(ctx, true, recs...); err != nil {
+		// A slow disk may still take the promise: it is withdrawn behind it, in order.
+		g.tell(false, record{Kind: kindRetained, Rollout: rollout})
+		return nil, err
+	}
+	return g.letGo(ro)
+}
+
+// releasable finds the entries named, of which at least one other must stay.
+func (ro *heldRollout) releasable(named []tune.Change) ([]*heldEntry, error) {
+	var out []*heldEntry
+	for _, c := range named {
+		en := ro.entry(c.Tunable, c.Target)
+		switch {
+		case c.Proposed != "" || c.Current != "":
+			return nil, &tune.Error{Op: "release", Subject: c.Tunable, Err: fmt.Errorf("%w: a value goes with it", tune.ErrUsage), Hint: "name tunable and target alone"}
+		case en == nil || en.End != "" || slices.Contains(out, en):
+			return nil, &tune.Error{Op: "release", Subject: c.Tunable + " on " + c.Target, Err: fmt.Errorf("%w: rollout %s does not hold it", tune.ErrUnknown, ro.ID),
+				Hint: "'semantos status' lists what it holds"}
+		}
+		out = append(out, en)
+	}
+	left := slices.ContainsFunc(ro.Entries, func(en *heldEntry) bool { return en.End == "" && !slices.Contains(out, en) })
+	if !left {
+		return nil, &tune.Error{Op: "release from", Subject: ro.ID, Err: fmt.Errorf("%w: nothing would be left of it", tune.ErrUsage),
+			Hint: "'semantos rollback " + ro.ID + "' ends it as a whole"}
+	}
+	return out, nil
+}
+
+// letGo carries a promised release through. Values come first: they never wait for the disk. What fails
+// stays promised, and is tried again at the next start.
+func (g *engine) letGo(ro *heldRollout) ([]Restored, error) {
+	var todo []*heldEntry
+	for _, en := range ro.Entries {
+		if en.Releasing && en.End == "" {
+			todo = append(todo, en)
+		}
+	}
+	out, recs := g.putBackSome(todo, kindRestored)
+	g.tell(false, recs...)
+	err := failures(out)
+	for _, f := range ro.Refiled {
+		now, readErr := g.disk.ReadFile(g.below(f.Path))
+		switch {
+		case string(now) == f.Content:
+			continue
+		case readErr != nil || !slices.ContainsFunc(ro.Files, func(old keptFile) bool { return old.Path == f.Path && old.Content == string(now) }):
+			continue // somebody made it theirs, or took it away
+		}
+		if writeErr := g.disk.Replace(g.below(f.Path), []byte(f.Content), 0o644); writeErr != nil {
+			err = errors.Join(err, &tune.Error{Op: "persist", Subject: f.Path, Err: fmt.Errorf("%w: %w", tune.ErrStorage, writeErr),
+				Hint: "the next boot would set what was put back now: make the folder writable; the next command tries again"})
+		}
+	}
+	if err == nil {
+		g.tell(true, record{Kind: kindReleased, Rollout: ro.ID, Files: ro.Refiled, Actor: g.behalf(ro.ID)})
+	}
+	return out, err
+}
+
+// filesWithout plans what is persisted with some entries left out. A file that is left without a line
+// keeps its heading, so that a rollback still knows it.
+func (g *engine) filesWithout(ro *heldRollout, gone []*heldEntry) ([]keptFile, error) {
+	rest := *ro
+	rest.Entries = slices.DeleteFunc(slices.Clone(ro.Entries), func(en *heldEntry) bool { return slices.Contains(gone, en) })
+	planned, err := g.plannedFiles(&rest)
+	if err != nil {
+		return nil, err
+	}
+	out := slices.Clone(ro.Files)
+	for i, f := range out {
+		out[i].Content = fileHead(ro.ID)
+		for _, p := range planned {
+			if folderOf(p.Path) == folderOf(f.Path) {
+				out[i].Content = p.Content
+			}
+		}
+	}
+	return out, nil
+}
+
+// releasePending finishes what a dead guard had promised.
+func (g *engine) releasePending() ([]Restored, error) {
+	var out []Restored
+	var errs []error
+	for _, ro := range g.state.open() {
+		if !slices.ContainsFunc(ro.Entries, func(en *heldEntry) bool { return en.Releasing }) {
+			continue
+		}
+		got, err := g.letGo(ro)
+		out, errs = append(out, got...), append(errs, err)
+	}
+	return out, errors.Join(errs...)
+}
