@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -121,6 +122,9 @@ func readCopies(d disk, runDir string) ([]runCopy, error) {
 			continue
 		}
 		data, err := d.ReadFile(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // its rollout ended meanwhile: the journal's queue drops copies as the disk takes the records
+		}
 		if err != nil {
 			return nil, runDirError(filepath.Join(dir, name), err)
 		}
