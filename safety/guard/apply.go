@@ -32,11 +32,11 @@ func (g *engine) apply(ctx context.Context, rollout string, changes []tune.Chang
 	if err != nil {
 		return nil, err
 	}
-	finder, items, err := g.ordered(items)
+	parts, err := g.parts(items)
 	if err != nil {
 		return nil, err
 	}
-	out, err := g.journalAndWrite(ctx, rollout, items, finder)
+	out, err := g.journalAndWrite(ctx, rollout, parts)
 	if err == nil {
 		return out, nil
 	}
@@ -56,6 +56,37 @@ func (g *engine) undoApply(rollout string, first bool, cause error) error {
 	}
 	_, err := g.revert(rollout)
 	return err
+}
+
+// part is what one of several like targets gets, or the whole bundle, with its order of writes.
+type part struct {
+	items  []item
+	finder *orderFinder
+}
+
+// parts splits a bundle and finds an order for each part before anything is written.
+func (g *engine) parts(items []item) ([]part, error) {
+	changes := make([]tune.Change, len(items))
+	for i, it := range items {
+		changes[i] = it.change
+	}
+	var out []part
+	for _, group := range groups(changes) {
+		if len(group) > maxBundle {
+			return nil, &tune.Error{Op: "apply", Subject: changes[group[0]].Tunable, Err: fmt.Errorf("%w: %d changes on one target", tune.ErrUsage, len(group)),
+				Hint: fmt.Sprintf("try at most %d tunables together", maxBundle)}
+		}
+		var some []item
+		for _, k := range group {
+			some = append(some, items[k])
+		}
+		finder, some, err := g.ordered(some)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, part{some, finder})
+	}
+	return out, nil
 }
 
 // ordered checks the end state, and puts the items into an order of writes.
@@ -82,14 +113,16 @@ func noOrderError(items []item) error {
 		Hint: "apply the tunables one after the other, with values that fit on the way"}
 }
 
-// journalAndWrite journals every distinct value of the bundle, then writes in order.
-func (g *engine) journalAndWrite(ctx context.Context, rollout string, items []item, finder *orderFinder) ([]Applied, error) {
+// journalAndWrite journals every distinct value of the bundle, then writes in order, part after part.
+func (g *engine) journalAndWrite(ctx context.Context, rollout string, parts []part) ([]Applied, error) {
 	var intents, again []record
-	for _, i := range finder.path() {
-		if it := items[i]; it.intent != nil {
-			intents = append(intents, *it.intent)
-		} else {
-			again = append(again, record{Kind: kindAgain, Rollout: rollout, Tunable: it.change.Tunable, Target: it.change.Target, ReadBack: it.change.Proposed})
+	for _, p := range parts {
+		for _, i := range p.finder.path() {
+			if it := p.items[i]; it.intent != nil {
+				intents = append(intents, *it.intent)
+			} else {
+				again = append(again, record{Kind: kindAgain, Rollout: rollout, Tunable: it.change.Tunable, Target: it.change.Target, ReadBack: it.change.Proposed})
+			}
 		}
 	}
 	if len(intents) > 0 {
@@ -102,6 +135,19 @@ func (g *engine) journalAndWrite(ctx context.Context, rollout string, items []it
 			return nil, err
 		}
 	}
+	var applied []Applied
+	for _, p := range parts {
+		got, err := g.writePart(ctx, rollout, p)
+		if err != nil {
+			return nil, err
+		}
+		applied = append(applied, got...)
+	}
+	return applied, nil
+}
+
+func (g *engine) writePart(ctx context.Context, rollout string, p part) ([]Applied, error) {
+	items, finder := p.items, p.finder
 	applied := make([]Applied, len(items))
 	var refusal error
 	for done := uint(0); done != uint(1)<<len(items)-1; {

@@ -123,10 +123,10 @@ func (c *Client) Apply(ctx context.Context, rollout string, changes []tune.Chang
 	return r.Applied, err
 }
 
-// Revert puts an uncommitted rollout's tunables back and keeps it open for the next slot. A value that
-// something else changed is yielded, which is an outcome and not an error.
-func (c *Client) Revert(ctx context.Context, rollout string) ([]Restored, error) {
-	r, err := c.call(ctx, wireRequest{Verb: verbRevert, Rollout: rollout})
+// Revert puts an uncommitted rollout's tunables back, those on the targets named or all, and keeps it open
+// for the next slot. A value that something else changed is yielded, which is an outcome and not an error.
+func (c *Client) Revert(ctx context.Context, rollout string, targets ...string) ([]Restored, error) {
+	r, err := c.call(ctx, wireRequest{Verb: verbRevert, Rollout: rollout, Targets: targets})
 	return r.Restored, err
 }
 

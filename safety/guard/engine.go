@@ -24,9 +24,9 @@ type Catalogue interface {
 	Invariants(changed []tune.Change, current func(name, target string) (tune.Value, error)) []error
 }
 
-// maxBundle bounds how many tunables one rollout changes together: the search for an order of writes
-// looks at subsets.
-const maxBundle = 12
+// maxBundle bounds how many tunables one rollout changes together on one target: the search for an order
+// of writes looks at subsets. Like targets are ordered each by itself, up to maxChanges writes in all.
+const maxBundle, maxChanges = 12, 512
 
 // engine is the guard without its process: it changes the machine, and the journal first. It is used
 // by one goroutine at a time.
@@ -90,8 +90,9 @@ func (g *engine) held(rollout string) (*heldRollout, error) {
 	return ro, nil
 }
 
-// revert puts a rollout's tunables back and keeps it open for its next slot.
-func (g *engine) revert(rollout string) ([]Restored, error) {
+// revert puts a rollout's tunables back, those on the targets named or all, and keeps it open for its next
+// slot.
+func (g *engine) revert(rollout string, targets ...string) ([]Restored, error) {
 	ro, err := g.held(rollout)
 	if err != nil {
 		return nil, err
@@ -102,7 +103,7 @@ func (g *engine) revert(rollout string) ([]Restored, error) {
 	case ro.Committed:
 		return nil, &tune.Error{Op: "revert", Subject: rollout, Err: tune.ErrUsage, Hint: "it is committed: use rollback"}
 	}
-	out, recs := g.putBackAll(ro, kindReverted)
+	out, recs := g.putBackAll(ro, kindReverted, targets...)
 	g.tell(false, recs...)
 	return out, failures(out)
 }
@@ -120,6 +121,9 @@ func (g *engine) commit(ctx context.Context, rollout string) error {
 		return nil
 	}
 	for _, en := range ro.Entries {
+		if en.End == kindGone && ro.unit(en) {
+			continue // one of several like targets has vanished: the others are kept
+		}
 		if en.End != "" || !en.Away {
 			return &tune.Error{Op: "commit", Subject: en.Tunable, Err: fmt.Errorf("not in place: %w", tune.ErrDrifted),
 				Hint: "apply the whole bundle before it is committed"}

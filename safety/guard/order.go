@@ -149,3 +149,32 @@ func (f *orderFinder) path() []int {
 	}
 	return out
 }
+
+// groups are the writes that an order is looked for among: those of each of several like targets, which
+// do not touch one another, or all.
+func groups(changes []tune.Change) [][]int {
+	units := tune.Units(changes)
+	if len(units) == 0 {
+		all := make([]int, len(changes))
+		for i := range all {
+			all[i] = i
+		}
+		return [][]int{all}
+	}
+	out := make([][]int, len(units))
+	for i, u := range units {
+		out[i] = u.Changes
+	}
+	return out
+}
+
+// unit reports whether an entry belongs to one of several like targets of its rollout, of which another
+// still stands.
+func (ro *heldRollout) unit(en *heldEntry) bool {
+	changes := make([]tune.Change, len(ro.Entries))
+	for i, e := range ro.Entries {
+		changes[i] = tune.Change{Tunable: e.Tunable, Scope: e.How.Scope, Target: e.Target}
+	}
+	stands := func(e *heldEntry) bool { return e.End == "" && e.Target != en.Target }
+	return len(tune.Units(changes)) > 1 && slices.ContainsFunc(ro.Entries, stands)
+}

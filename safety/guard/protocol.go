@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"semantos/internal/tune"
 	"semantos/safety/audit"
@@ -49,6 +50,7 @@ type wireRequest struct {
 	Version int           `json:"version,omitempty"`
 	Rollout string        `json:"rollout,omitempty"`
 	Changes []tune.Change `json:"changes,omitempty"`
+	Targets []string      `json:"targets,omitempty"` // revert: only what is on these
 	Actor   string        `json:"actor,omitempty"`
 	Note    *audit.Entry  `json:"note,omitempty"`
 }
@@ -161,9 +163,11 @@ func (q wireRequest) check() error {
 		return fmt.Errorf("%w: rollout %q with %s: %w", errProtocol, q.Rollout, q.Verb, tune.ErrUsage)
 	case takesChanges != (len(q.Changes) > 0):
 		return fmt.Errorf("%w: %d changes with %s: %w", errProtocol, len(q.Changes), q.Verb, tune.ErrUsage)
-	case len(q.Changes) > maxBundle:
+	case len(q.Changes) > maxChanges:
 		return &tune.Error{Op: "apply", Subject: q.Rollout, Err: fmt.Errorf("%w: %d changes", tune.ErrUsage, len(q.Changes)),
-			Hint: fmt.Sprintf("try at most %d tunables together", maxBundle)}
+			Hint: fmt.Sprintf("try at most %d writes together", maxChanges)}
+	case q.Verb != verbRevert && len(q.Targets) > 0, len(q.Targets) > maxChanges, slices.Contains(q.Targets, ""):
+		return fmt.Errorf("%w: %d targets with %s: %w", errProtocol, len(q.Targets), q.Verb, tune.ErrUsage)
 	case !takesActor && q.Actor != "", len(q.Actor) > maxNote:
 		return fmt.Errorf("%w: actor with %s: %w", errProtocol, q.Verb, tune.ErrUsage)
 	case q.Verb != verbNote && q.Note != nil:

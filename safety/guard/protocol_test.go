@@ -48,7 +48,7 @@ func TestRequestsAreChecked(t *testing.T) {
 		{"hello without version", wireRequest{Verb: verbHello}, false},
 		{"apply", wireRequest{Verb: verbApply, Rollout: "r-1", Changes: one, Actor: "a"}, true},
 		{"apply of nothing", wireRequest{Verb: verbApply, Rollout: "r-1"}, false},
-		{"apply of too much", wireRequest{Verb: verbApply, Rollout: "r-1", Changes: make([]tune.Change, maxBundle+1)}, false},
+		{"apply of too much", wireRequest{Verb: verbApply, Rollout: "r-1", Changes: make([]tune.Change, maxChanges+1)}, false},
 		{"apply without rollout", wireRequest{Verb: verbApply, Changes: one}, false},
 		{"commit", wireRequest{Verb: verbCommit, Rollout: "r-1"}, true},
 		{"commit with changes", wireRequest{Verb: verbCommit, Rollout: "r-1", Changes: one}, false},

@@ -11,10 +11,10 @@ import (
 // putBackAll compares and restores every entry of a rollout, newest first, in an order that keeps the
 // invariants where there is one. What fails is tried again after the others: it may have needed them.
 // kind is what a success is recorded as.
-func (g *engine) putBackAll(ro *heldRollout, kind recordKind) ([]Restored, []record) {
+func (g *engine) putBackAll(ro *heldRollout, kind recordKind, targets ...string) ([]Restored, []record) {
 	var todo []*heldEntry
 	for _, en := range ro.Entries {
-		if en.End == "" {
+		if en.End == "" && (len(targets) == 0 || slices.Contains(targets, en.Target)) {
 			todo = append(todo, en)
 		}
 	}
@@ -264,9 +264,25 @@ func (g *engine) holder(tunable, target string, but *heldEntry) *heldEntry {
 	return nil
 }
 
-// restoreOrder finds an order in which no step breaks an invariant; without one the given order stands,
-// for a restore is never refused.
+// restoreOrder finds an order in which no step breaks an invariant, for each of several like targets by
+// itself; without one the given order stands, for a restore is never refused.
 func (g *engine) restoreOrder(todo []*heldEntry) []*heldEntry {
+	changes := make([]tune.Change, len(todo))
+	for i, en := range todo {
+		changes[i] = tune.Change{Tunable: en.Tunable, Scope: en.How.Scope, Target: en.Target}
+	}
+	var out []*heldEntry
+	for _, group := range groups(changes) {
+		some := make([]*heldEntry, len(group))
+		for i, k := range group {
+			some[i] = todo[k]
+		}
+		out = append(out, g.restoreOrderOf(some)...)
+	}
+	return out
+}
+
+func (g *engine) restoreOrderOf(todo []*heldEntry) []*heldEntry {
 	if len(todo) < 2 || len(todo) > maxBundle {
 		return todo
 	}

@@ -291,7 +291,7 @@ func (s *guardServer) perform(ctx context.Context, q wireRequest, r *wireReply) 
 			g.sayRefused(q.Rollout, q.Changes, err)
 		}
 	case verbRevert:
-		r.Restored, err = g.revert(q.Rollout)
+		r.Restored, err = g.revert(q.Rollout, q.Targets...)
 	case verbCommit:
 		err = g.commit(ctx, q.Rollout)
 	case verbRollback:

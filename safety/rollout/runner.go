@@ -17,7 +17,7 @@ import (
 // Writer is the way to the machine: the guard's client.
 type Writer interface {
 	Apply(ctx context.Context, rollout string, changes []tune.Change, actor string) ([]guard.Applied, error)
-	Revert(ctx context.Context, rollout string) ([]guard.Restored, error)
+	Revert(ctx context.Context, rollout string, targets ...string) ([]guard.Restored, error)
 	Commit(ctx context.Context, rollout string) error
 	Rollback(ctx context.Context, rollout, actor string) ([]guard.Restored, error)
 	Reopen(ctx context.Context, rollout string) error

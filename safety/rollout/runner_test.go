@@ -77,7 +77,7 @@ func (w *fakeWriter) Apply(ctx context.Context, _ string, c []tune.Change, _ str
 	return []guard.Applied{{Change: c[0], ReadBack: c[0].Proposed}}, nil
 }
 
-func (w *fakeWriter) Revert(context.Context, string) ([]guard.Restored, error) {
+func (w *fakeWriter) Revert(context.Context, string, ...string) ([]guard.Restored, error) {
 	if w.yields {
 		return []guard.Restored{{Tunable: "vm.swappiness", Target: "host", Outcome: guard.Yielded, Detail: "something else set it"}}, w.do("revert", "")
 	}
