@@ -117,6 +117,8 @@ type Status struct {
 	Loop     tune.LoopState `json:"loop"`
 	// Calibration is where the gate stands, and how right vetoes and rollbacks were.
 	Calibration tune.Calibration `json:"calibration"`
+	// Limits are what no trial may break or use up.
+	Limits tune.LimitStanding `json:"limits"`
 }
 
 // HistoryQuery picks one rollout by id, or the newest ones.

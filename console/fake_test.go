@@ -97,7 +97,7 @@ func (r *room) Sample(_ context.Context, req SampleRequest) error {
 }
 func (r *room) Status(context.Context) (Status, error) {
 	return Status{Rollouts: []tune.Rollout{exampleRollout(), {State: tune.Vetoed}}, Loop: r.state,
-		Calibration: exampleCalibration()}, r.err
+		Calibration: exampleCalibration(), Limits: exampleLimits()}, r.err
 }
 func (r *room) History(context.Context, HistoryQuery) ([]tune.Rollout, error) {
 	return []tune.Rollout{exampleRollout()}, r.err
@@ -226,4 +226,10 @@ func serve(t *testing.T, c *Console) (tcpURL string, unix *http.Client, socket s
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return DialUnix(ctx, socket) }}
 	t.Cleanup(transport.CloseIdleConnections)
 	return "http://" + tl.Addr().String(), &http.Client{Transport: transport}, socket
+}
+
+func exampleLimits() tune.LimitStanding {
+	return tune.LimitStanding{MaxP95MS: 35, MaxErrorRate: 0.5, Pressure: []tune.PressureLine{{Key: "PSI_MAX_IO", Percent: 80, Readable: true}},
+		Protected: []string{"vm.swappiness"}, Narrowed: []string{}, Budget: tune.BudgetStanding{LimitSeconds: 3600, UsedSeconds: 60, LeftSeconds: 3540},
+		Window: tune.WindowStanding{Window: "02:00-05:00", Until: time.Date(2026, 3, 4, 2, 0, 0, 0, time.UTC)}}
 }

@@ -165,6 +165,11 @@ func (a *app) dryRun(ctx context.Context, r *rooms, store store, rec tune.Recomm
 	if err != nil {
 		return err
 	}
+	spent := newBudget(a.cfg)
+	if err := spent.load(ctx, store, a.now()); err != nil {
+		return err
+	}
+	decision.Vetoes = append(decision.Vetoes, spent.vetoes(a.now())...)
 	doc := dryRunDocument{Recommendation: rec, Admissible: decision.Admitted(false), Veto: decision.Reason(), Note: decision.Note}
 	return a.print(doc, func() {
 		showDiff(a.stdout, rec)

@@ -86,6 +86,7 @@ func (a *app) examine(ctx context.Context) (doctorDocument, error) {
 	doc.Findings = append(doc.Findings, a.privilegeFindings()...)
 	doc.Findings = append(doc.Findings, probeFinding(doc.Probes))
 	doc.Findings = append(doc.Findings, a.storageFindings(ctx)...)
+	doc.Findings = append(doc.Findings, a.limitFindings(ctx)...)
 	return doc, nil
 }
 

@@ -123,7 +123,10 @@ func (a *app) openLive(ctx context.Context, s *server, log *slog.Logger) (*live,
 	case err == nil:
 		l.adviser, err = newAdviser(r, store, l.trials.gate, a.now)
 	case errors.Is(err, tune.ErrNotPermitted) && a.cfg.AutoApply == loop.Off:
-		l.noTrial = err
+		l.noTrial, l.noBudget = err, newBudget(a.cfg)
+		if err := l.noBudget.load(ctx, store, a.now()); err != nil {
+			return nil, err
+		}
 		l.adviser, err = newAdviser(r, store, r.newGate(a.cfg, a.onDisk(), l.cal), a.now)
 	}
 	if err != nil {
@@ -141,6 +144,8 @@ func (a *app) openLive(ctx context.Context, s *server, log *slog.Logger) (*live,
 	}
 	if l.trials != nil {
 		cfg.Applier = unattended{s}
+		need := 2 * time.Duration(len(a.cfg.RolloutSteps)) * defaultStageTime // twice what its stages take at the earliest
+		cfg.Closed = func(now time.Time) string { return l.trials.budget.closed(now, need) }
 	}
 	l.loop, err = loop.New(cfg)
 	return l, err

@@ -28,15 +28,16 @@ type server struct {
 
 // live is what is open once the start is over. Without rights there are no trials.
 type live struct {
-	rooms   *rooms
-	adviser *adviser
-	sampler *telemetry.Sampler
-	loop    *loop.Loop
-	trials  *trials
-	know    *knowledge.Knowledge
-	find    *finder
-	cal     *gate.Calibrator
-	noTrial error // why trials is nil
+	rooms    *rooms
+	adviser  *adviser
+	sampler  *telemetry.Sampler
+	loop     *loop.Loop
+	trials   *trials
+	know     *knowledge.Knowledge
+	find     *finder
+	cal      *gate.Calibrator
+	noTrial  error // why trials is nil; noBudget is then what others used
+	noBudget *budget
 }
 
 // starting answers what needs the rooms before they are open.
@@ -127,7 +128,15 @@ func (s *server) Status(ctx context.Context) (console.Status, error) {
 		return console.Status{}, err
 	}
 	return console.Status{Rollouts: s.settled(managed).all(rollouts), Managed: managed, Loop: l.loop.State(),
-		Calibration: l.cal.Standing(ctx)}, nil
+		Calibration: l.cal.Standing(ctx), Limits: l.budget().standing(s.app.cfg, s.app.now())}, nil
+}
+
+// budget is what trials have used; without rights there are none.
+func (l *live) budget() *budget {
+	if l.trials != nil {
+		return l.trials.budget
+	}
+	return l.noBudget
 }
 
 // managed asks the guard, or reads the journal where there is none.

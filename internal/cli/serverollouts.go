@@ -157,6 +157,7 @@ func (u unattended) Apply(ctx context.Context, rec tune.Recommendation) (tune.Ro
 	t, end := s.begin(rec.ID, nil)
 	defer end()
 	req := s.request(console.ApplyRequest{Actor: "serve", Hold: !s.app.cfg.AutoPoll}, rec, t)
+	req.alone = true
 	return l.trials.run(ctx, req, s.teller(t, s.hub.Publish))
 }
 

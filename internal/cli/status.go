@@ -20,6 +20,8 @@ type statusDocument struct {
 	Loop *tune.LoopState `json:"loop,omitempty"`
 	// Calibration is where the gate stands, and how right vetoes and rollbacks were.
 	Calibration tune.Calibration `json:"calibration"`
+	// Limits are what no trial may break or use up.
+	Limits tune.LimitStanding `json:"limits"`
 }
 
 func (a *app) statusCommand() *cobra.Command {
@@ -43,6 +45,8 @@ func (a *app) statusCommand() *cobra.Command {
 				showRollouts(a.stdout, doc.Rollouts)
 				fmt.Fprintln(a.stdout)
 				showGate(a.stdout, doc.Calibration)
+				fmt.Fprintln(a.stdout)
+				showLimits(a.stdout, doc.Limits)
 				if doc.Loop != nil {
 					fmt.Fprintf(a.stdout, "\nServe is %s: %s\n", doc.Loop.Phase, oneLine(doc.Loop.Reason))
 				}
@@ -61,13 +65,18 @@ func (a *app) status(ctx context.Context) (statusDocument, error) {
 	if err != nil {
 		return doc, err
 	}
+	spent := newBudget(a.cfg)
 	if store != nil {
+		if err := spent.load(ctx, store, a.now()); err != nil {
+			return doc, err
+		}
 		if doc.Rollouts, err = store.Rollouts(ctx, recentRollouts); err != nil {
 			return doc, err
 		}
 		doc.Rollouts = a.settled().all(doc.Rollouts)
 	}
 	doc.Calibration = a.newCalibrator(store).Standing(ctx)
+	doc.Limits = spent.standing(a.cfg, a.now())
 	managed, err := a.inspect()
 	if err != nil {
 		return doc, err

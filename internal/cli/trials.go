@@ -31,6 +31,7 @@ type trials struct {
 	bootID  string
 	know    *knowledge.Knowledge
 	cal     *gate.Calibrator
+	budget  *budget
 	learned func(error) // told of an outcome that could not be learned from
 }
 
@@ -72,6 +73,7 @@ type trialRequest struct {
 	hold      bool
 	persist   bool
 	actor     string
+	alone     bool // nobody watches it: it keeps to budget and window
 	commands  <-chan rollout.Command
 }
 
@@ -97,19 +99,30 @@ func (t *trials) run(ctx context.Context, req trialRequest, tell func(rollout.Ev
 		Writer: t.guard, Dead: t.guard.Done(), Gate: t.gate, Tunables: t.rooms.cat,
 		Vitals: t.newVitals(), Now: t.now, Rand: t.rand, BootID: t.bootID,
 	})
-	stages := -1
+	// History shows what runs now; its loss stops no rollout, and the final record reports it. Neither it
+	// nor who listens holds the rollout up.
+	saves := newBehind(func(r tune.Rollout) { _ = t.store.SaveRollout(context.WithoutCancel(ctx), r) })
+	told := newBehind(tell)
+	stages, saved := -1, 0.0
+	var allowance func(time.Time, time.Duration) string
+	if req.alone {
+		allowance = t.budget.allowance(t.now())
+	}
 	rollout, err := runner.Run(ctx, rollout.Request{
 		Recommendation: req.rec, Meter: meter, StageTime: req.stageTime, Steps: req.steps, Margin: req.margin,
 		Limits: rollout.Limits{MaxP95MS: req.maxP95, MaxErrorRate: req.maxErrors},
 		Yes:    req.yes, Set: req.set, Hold: req.hold, Actor: req.actor, Commands: req.commands,
+		Vetoes: t.budget.vetoes(t.now()), Allowance: allowance,
 	}, func(e rollout.Event) {
-		if n := len(e.Rollout.Stages); n != stages {
-			// History shows what runs now; its loss stops no rollout, and the final record reports it.
-			_ = t.store.SaveRollout(context.WithoutCancel(ctx), e.Rollout)
-			stages = n
+		if n := len(e.Rollout.Stages); n != stages || e.Rollout.ExposedSeconds > saved+unsaved.Seconds() {
+			stages, saved = n, e.Rollout.ExposedSeconds
+			saves.put(e.Rollout)
 		}
-		tell(e)
+		told.put(e)
 	})
+	told.finish()
+	saves.finish()
+	t.budget.add(rollout, t.now())
 	// The record is written whatever ended the rollout, the caller's patience included.
 	keep := context.WithoutCancel(ctx)
 	if err == nil && req.persist && rollout.State == tune.Committed {
@@ -159,10 +172,14 @@ func (a *app) newTrials(ctx context.Context, r *rooms, store store, know *knowle
 	if err != nil {
 		return nil, err
 	}
+	spent := newBudget(a.cfg)
+	if err := spent.load(ctx, store, a.now()); err != nil {
+		return nil, err
+	}
 	seed := uint64(a.now().UnixNano())
 	return &trials{
 		rooms: r, store: store, guard: guard, gate: r.newGate(a.cfg, guard, cal), cal: cal, sampler: sampler, cfg: a.cfg, now: a.now,
-		rand: rand.New(rand.NewPCG(seed, uint64(os.Getpid()))), bootID: boot, know: know,
+		rand: rand.New(rand.NewPCG(seed, uint64(os.Getpid()))), bootID: boot, know: know, budget: spent,
 		learned: func(err error) { fmt.Fprintln(a.stderr, "semantos: not learned from:", err) },
 	}, nil
 }

@@ -18,40 +18,42 @@ const DefaultFile = "/etc/semantos/semantos.conf"
 
 // Config is what every command runs with. Origin says per key where the value came from.
 type Config struct {
-	UseEBPF          string
-	SampleWindow     time.Duration
-	SampleInterval   time.Duration
-	Neo4jURI         string
-	Neo4jUser        string
-	Neo4jPass        string
-	DataDir          string
-	OpenAIKey        string
-	OpenAIBaseURL    string
-	OpenAIModel      string
-	OllamaHost       string
-	OllamaModel      string
-	OpenAIEmbedModel string
-	OllamaEmbedModel string
-	Tau              float64
-	Alpha            float64
-	RolloutSteps     []float64
-	SLOMaxP95        float64 // milliseconds
-	MaxErrorRate     float64 // share of requests
-	PSIMaxMemory     float64 // percent of time; 0: no limit, as for the next three
-	PSIMaxIO         float64
-	PSIMaxCPU        float64
-	MinMemAvailable  float64 // percent of memory
-	Protected        []string
-	Limits           []Narrowing
-	AutoPoll         bool
-	AutoApply        string
-	PollInterval     time.Duration
-	Margin           float64
-	AlertWebhook     string
-	Listen           string
-	OutputsDir       string
-	CatalogDir       string
-	Root             string
+	UseEBPF           string
+	SampleWindow      time.Duration
+	SampleInterval    time.Duration
+	Neo4jURI          string
+	Neo4jUser         string
+	Neo4jPass         string
+	DataDir           string
+	OpenAIKey         string
+	OpenAIBaseURL     string
+	OpenAIModel       string
+	OllamaHost        string
+	OllamaModel       string
+	OpenAIEmbedModel  string
+	OllamaEmbedModel  string
+	Tau               float64
+	Alpha             float64
+	RolloutSteps      []float64
+	SLOMaxP95         float64 // milliseconds
+	MaxErrorRate      float64 // share of requests
+	PSIMaxMemory      float64 // percent of time; 0: no limit, as for the next three
+	PSIMaxIO          float64
+	PSIMaxCPU         float64
+	MinMemAvailable   float64 // percent of memory
+	Protected         []string
+	Limits            []Narrowing
+	ExposureBudget    time.Duration // in 24 hours; 0: no limit
+	MaintenanceWindow Window
+	AutoPoll          bool
+	AutoApply         string
+	PollInterval      time.Duration
+	Margin            float64
+	AlertWebhook      string
+	Listen            string
+	OutputsDir        string
+	CatalogDir        string
+	Root              string
 
 	Origin  map[string]string // by key: "default", "file PATH:LINE", "environment", "flag --name"
 	Notices []string          // one line each, for people: accepted, but not as they may think

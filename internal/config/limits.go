@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Narrowing is an operator's tighter hard range of one tunable, for each of its elements. An end left
@@ -30,7 +31,7 @@ func limitKeys() []key {
 			func(c *Config) *float64 { return &c.PSIMaxCPU }),
 		percent("MIN_MEM_AVAILABLE", "3", "least available memory while treated, of all memory",
 			func(c *Config) *float64 { return &c.MinMemAvailable }),
-		protected(), narrowings(),
+		protected(), narrowings(), budget(), maintenance(),
 	}
 }
 
@@ -134,6 +135,43 @@ func (n Narrowing) String() string {
 		return strconv.FormatFloat(x, 'f', -1, 64)
 	}
 	return n.Tunable + "=" + end(n.Min) + ".." + end(n.Max)
+}
+
+func budget() key {
+	return key{
+		name: "EXPOSURE_BUDGET", def: "1h", help: "how long, in 24 hours, trials may stand on this host before serve starts no more by itself",
+		accepts: "a time such as 30m or 2h, at most 24h, or off for no limit",
+		set: func(c *Config, v string) error {
+			if v == Off {
+				c.ExposureBudget = 0
+				return nil
+			}
+			d, err := time.ParseDuration(v)
+			if err != nil || d <= 0 || d > 24*time.Hour {
+				return errNotAccepted
+			}
+			c.ExposureBudget = d
+			return nil
+		},
+		show: func(c *Config) string {
+			if c.ExposureBudget == 0 {
+				return Off
+			}
+			return shortTime(c.ExposureBudget)
+		},
+	}
+}
+
+// shortTime leaves out the zeros that Duration.String keeps: 1h0m0s is 1h.
+func shortTime(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 func fields(v, separator string) []string {

@@ -26,6 +26,7 @@ type memory struct {
 	missing   int               // outcomes still needed for one
 	unknown   string            // why the threshold rests on nothing: history was never read; "" else
 	held      string            // why an operator holds the loop; "" when free
+	closed    string            // why no trial may start by itself now: its window, its budget; "" when free
 	running   string            // the recommendation on trial
 	waiting   string            // a rollout that waits for a person
 	pauseTill time.Time         // no trial at all before
@@ -114,6 +115,8 @@ func blocked(m *memory, now time.Time) string {
 		return fmt.Sprintf("AUTO_APPLY=calibrated: uncalibrated, %d more needed", m.missing)
 	case m.mode != On && m.mode != Calibrated:
 		return "AUTO_APPLY=off: recommend only"
+	case m.closed != "":
+		return m.closed
 	case now.Before(m.pauseTill):
 		return fmt.Sprintf("pausing until %s: %s", m.pauseTill.Format(time.TimeOnly), m.pauseWhy)
 	}

@@ -78,6 +78,8 @@ func TestChoose(t *testing.T) {
 		}, 0, "", "recommend only"},
 		{"nothing offered", On, nil, nil, 0, "", "nothing to recommend"},
 		{"held", On, []tune.Recommendation{a}, func(m *memory) { m.held = "maintenance" }, 0, "", "maintenance"},
+		{"outside its window", On, []tune.Recommendation{a}, func(m *memory) { m.closed = "the window opens Mon 02:00" }, 0, "", "opens Mon 02:00"},
+		{"off, outside its window", Off, []tune.Recommendation{a}, func(m *memory) { m.closed = "the window opens Mon 02:00" }, 0, "", "recommend only"},
 		{"one at a time", On, []tune.Recommendation{a}, func(m *memory) { m.running = "x" }, 0, "", "running"},
 		{"symptom seen once", On, []tune.Recommendation{a}, func(m *memory) { m.see(); m.see("slow") }, 0, "", "1 of 2"},
 		{"symptom interrupted", On, []tune.Recommendation{a}, func(m *memory) { m.see("slow"); m.see("other"); m.see("slow") }, 0, "", "1 of 2"},

@@ -70,6 +70,9 @@ func (l *Loop) decide(symptoms []tune.Symptom, recs []tune.Recommendation, now t
 	if l.mem.running == "" {
 		yielded = l.mem.drifted(recs)
 	}
+	if l.cfg.Closed != nil {
+		l.mem.closed = l.cfg.Closed(now)
+	}
 	c := choose(l.mem, recs, now)
 	fresh := changed(l.symptoms, symptoms)
 	l.symptoms, l.recs = symptoms, recs

@@ -47,6 +47,7 @@ type Config struct {
 	AutoApply      string
 	Calibration    func(ctx context.Context) tune.Calibration        // where the gate stands; nil: never calibrated
 	Leftovers      func(ctx context.Context) ([]tune.Managed, error) // asked at start and after each kept trial
+	Closed         func(now time.Time) string                        // why no trial may start by itself now; may be nil
 	Observe        func(Event)                                       // may be nil; called in order, must not block
 	Now            func() time.Time
 	Log            *slog.Logger

@@ -94,6 +94,7 @@ type Request struct {
 	Gates          bool // wait after every stage
 	Persist        bool // the caller's affair after a commit; saved with the rest
 	Actor          string
+	Vetoes         []string       // what stands against starting now, beside the gate; Yes passes them
 	Commands       <-chan Command // nil: nobody can speak to it while it runs
 	// Allowance says why nothing more may be exposed, "" while it may; exposed is what this rollout has
 	// had. It is asked at every look and must not wait. Nil: no end.
@@ -144,6 +145,7 @@ func (r *Runner) Run(ctx context.Context, req Request, progress func(Event)) (tu
 		return out, err
 	}
 	decision, err := r.cfg.Gate.Check(ctx, req.Recommendation)
+	decision.Vetoes = append(decision.Vetoes, req.Vetoes...)
 	r.recordChoice(req, out, decision, err)
 	if err != nil {
 		return refused(err.Error(), err)
