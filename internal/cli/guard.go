@@ -5,8 +5,10 @@ import (
 	"errors"
 	"os"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -63,6 +65,7 @@ func (a *app) guardConfig(socket *os.File) (guard.Config, error) {
 	return guard.Config{
 		Socket: socket, Actuator: r.host, Catalogue: r.cat, DataDir: a.cfg.DataDir, RunDir: a.runDir(),
 		Root: a.cfg.Root, BootID: boot, LockWait: guard.DefaultLockWait, Now: a.now,
+		AuditKeep: a.cfg.AuditKeep, AuditBytes: a.cfg.AuditBytes,
 	}, nil
 }
 
@@ -99,7 +102,9 @@ func (a *app) startGuard(ctx context.Context) (*guard.Client, error) {
 
 // guardArgs gives the guard the same folders, root and catalogue as its parent has.
 func (a *app) guardArgs() []string {
-	args := []string{"guard", "--data-dir", a.cfg.DataDir}
+	args := []string{"guard", "--data-dir", a.cfg.DataDir,
+		"--audit-keep-days", strconv.FormatInt(int64(a.cfg.AuditKeep/(24*time.Hour)), 10),
+		"--audit-max-mb", strconv.FormatInt(a.cfg.AuditBytes>>20, 10)}
 	if a.cfg.Root != "" {
 		args = append(args, "--root", a.cfg.Root)
 	}

@@ -16,14 +16,23 @@ type historyDocument struct {
 }
 
 func (a *app) historyCommand() *cobra.Command {
-	var limit int
+	var f historyFlags
 	cmd := &cobra.Command{
 		Use:   "history",
-		Short: "list past rollouts, newest first",
-		Args:  noArgs,
+		Short: "list past rollouts, or the log of every decision and write, and check that it is whole",
+		Long: "Rollouts, newest first. --audit lists the log of every decision and write with who, why and the numbers.\n" +
+			"--verify checks that no record of it was altered or taken out: exit 0 when whole, 1 when not, with the file,\n" +
+			"line and record of the first break. --head compares with a head noted elsewhere, such as an alert's.",
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if limit < 1 {
-				return usage("read --limit", fmt.Sprint(limit), "give a number from 1", "it is too small")
+			if err := f.check(); err != nil {
+				return err
+			}
+			switch {
+			case f.verify:
+				return a.verifyHistory(f.head)
+			case f.audit:
+				return a.listAudit(f)
 			}
 			doc := historyDocument{Rollouts: []tune.Rollout{}}
 			store, err := a.openHistory(cmd.Context())
@@ -31,7 +40,7 @@ func (a *app) historyCommand() *cobra.Command {
 				return err
 			}
 			if store != nil {
-				if doc.Rollouts, err = store.Rollouts(cmd.Context(), limit); err != nil {
+				if doc.Rollouts, err = store.Rollouts(cmd.Context(), f.limit); err != nil {
 					return err
 				}
 				doc.Rollouts = a.settled().all(doc.Rollouts)
@@ -39,7 +48,12 @@ func (a *app) historyCommand() *cobra.Command {
 			return a.print(doc, func() { showRollouts(a.stdout, doc.Rollouts) })
 		},
 	}
-	cmd.Flags().IntVar(&limit, "limit", 20, "how many to list")
+	flags := cmd.Flags()
+	flags.IntVar(&f.limit, "limit", 20, "how many to list")
+	flags.BoolVar(&f.audit, "audit", false, "list the log of decisions and writes")
+	flags.StringVar(&f.rollout, "rollout", "", "with --audit: of one rollout or recommendation")
+	flags.BoolVar(&f.verify, "verify", false, "check that the log is whole")
+	flags.StringVar(&f.head, "head", "", "with --verify: SEQ:HASH of a record, noted elsewhere")
 	return cmd
 }
 

@@ -96,7 +96,7 @@ func (t *trials) run(ctx context.Context, req trialRequest, tell func(rollout.Ev
 		meter = &witnessMeter{Meter: meter, sampler: t.sampler, measure: measure}
 	}
 	runner := rollout.NewRunner(rollout.RunnerConfig{
-		Writer: t.guard, Dead: t.guard.Done(), Gate: t.gate, Tunables: t.rooms.cat,
+		Writer: t.guard, Audit: t.guard, Dead: t.guard.Done(), Gate: t.gate, Tunables: t.rooms.cat,
 		Vitals: t.newVitals(), Now: t.now, Rand: t.rand, BootID: t.bootID,
 	})
 	// History shows what runs now; its loss stops no rollout, and the final record reports it. Neither it

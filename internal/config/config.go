@@ -55,6 +55,9 @@ type Config struct {
 	CatalogDir        string
 	Root              string
 
+	AuditKeep  time.Duration // of the log of decisions and writes
+	AuditBytes int64
+
 	Origin  map[string]string // by key: "default", "file PATH:LINE", "environment", "flag --name"
 	Notices []string          // one line each, for people: accepted, but not as they may think
 }

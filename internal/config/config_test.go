@@ -34,7 +34,7 @@ func TestDefaults(t *testing.T) {
 		"OLLAMA_HOST": "", "OLLAMA_MODEL": "", "OPENAI_EMBED_MODEL": "", "OLLAMA_EMBED_MODEL": "", "TAU": "0.55", "ALPHA": "0.1", "ROLLOUT_STEPS": "5,25,50,100",
 		"SLO_MAX_P95": "35", "MAX_ERROR_RATE": "0.5", "PSI_MAX_MEMORY": "10", "PSI_MAX_IO": "80", "PSI_MAX_CPU": "off", "MIN_MEM_AVAILABLE": "3", "PROTECTED": "", "LIMITS": "", "EXPOSURE_BUDGET": "1h", "MAINTENANCE_WINDOW": "always",
 		"AUTO_POLL": "on", "AUTO_APPLY": "off", "POLL_INTERVAL_SEC": "10", "MARGIN": "0.1",
-		"ALERT_WEBHOOK": "", "LISTEN": "127.0.0.1:9988", "CATALOG_DIR": "", "ROOT": "",
+		"ALERT_WEBHOOK": "", "AUDIT_KEEP_DAYS": "400", "AUDIT_MAX_MB": "64", "LISTEN": "127.0.0.1:9988", "CATALOG_DIR": "", "ROOT": "",
 	}
 	got := map[string]string{}
 	for _, r := range c.Rows() {
@@ -115,6 +115,8 @@ func TestRefusals(t *testing.T) {
 		{"limit of one number", "", []string{"LIMITS=vm.swappiness=80"}, nil, []string{"LIMITS"}},
 		{"limit without ends", "", []string{"LIMITS=vm.swappiness=.."}, nil, []string{"LIMITS"}},
 		{"limit twice", "", []string{"LIMITS=vm.swappiness=1..2,vm.swappiness=1..3"}, nil, []string{"LIMITS"}},
+		{"days that are no number", "", []string{"AUDIT_KEEP_DAYS=1.5"}, nil, []string{`AUDIT_KEEP_DAYS="1.5"`, "whole number from 1"}},
+		{"a log without room", "", []string{"AUDIT_MAX_MB=1"}, nil, []string{"AUDIT_MAX_MB", "from 2"}},
 		{"secret stays hidden", "", []string{"OPENAI_API_KEY=sk-\x01secret"}, nil, []string{"OPENAI_API_KEY"}},
 	}
 	for _, tc := range cases {

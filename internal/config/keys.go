@@ -31,7 +31,7 @@ var errNotAccepted = errors.New("not accepted")
 
 // keys is the table of all settings, in the order they are documented.
 func keys() []key {
-	return slices.Concat(samplingKeys(), storeKeys(), modelKeys(), rolloutKeys(), limitKeys(), loopKeys(), placeKeys())
+	return slices.Concat(samplingKeys(), storeKeys(), modelKeys(), rolloutKeys(), limitKeys(), loopKeys(), recordKeys(), placeKeys())
 }
 
 func samplingKeys() []key {

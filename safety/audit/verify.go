@@ -82,6 +82,8 @@ type verifier struct {
 	before  string // the hash the first record is chained to
 	dropped map[Head]bool
 	jumps   int      // how often the clock went back
+	end     segment  // the newest
+	lines   int      // in it
 	cutOff  *Problem // a segment that ends within a record; excused by what follows
 }
 
@@ -112,7 +114,11 @@ func (v *verifier) segment(s segment, newest bool) error {
 }
 
 func (v *verifier) read(s segment, in io.Reader, newest bool) error {
+	v.end, v.lines = s, 0
 	return scan(in, func(l line) bool {
+		if !l.torn {
+			v.lines = l.number
+		}
 		switch {
 		case l.torn && l.bad == nil && newest:
 			v.out.Notes = append(v.out.Notes, fmt.Sprintf("%s ends in %d bytes of an unfinished record: a crash, or being written now",
@@ -207,12 +213,16 @@ func (v *verifier) finish(dir string) {
 	} else if v.first == 1 && v.before != origin().Hash {
 		v.problem(segment{path: filepath.Join(dir, segmentName(1))}, 1, 1, "the first record of all is chained to another one")
 	}
+	at, next := v.end, v.lines+1
+	if at.path == "" {
+		at, next = segment{path: dir}, 0
+	}
 	for _, a := range v.anchors {
 		switch {
 		case a.Seq == 0:
 			v.problem(segment{path: dir}, 0, 0, fmt.Sprintf("no record has the hash that %s has (%.12s…)", a.Where, a.Hash))
 		case a.Seq > v.last.Seq:
-			v.problem(segment{path: dir}, 0, a.Seq, fmt.Sprintf("the log ends at record %d, but %s has record %d", v.last.Seq, a.Where, a.Seq))
+			v.problem(at, next, a.Seq, fmt.Sprintf("the log ends at record %d, but %s has record %d", v.last.Seq, a.Where, a.Seq))
 		case a.Seq < v.first && a.Where == Noted:
 			v.problem(segment{path: dir}, 0, a.Seq, fmt.Sprintf("record %d was dropped by retention: it cannot be compared", a.Seq))
 		}

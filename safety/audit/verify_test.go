@@ -139,7 +139,7 @@ func TestTampering(t *testing.T) {
 		{"a record is written anew", rewritten(), nil, 4, 4, "not written after"},
 		{"a line is put in", bytes.Join([][]byte{data[:e[0]], []byte("{}\n"), data[e[0]:]}, nil), nil, 2, 2, "no audit record"},
 		{"the beginning is cut", data[e[1]:], nil, 1, 3, "records 1 to 2 are missing"},
-		{"the end is cut", data[:e[2]], []Anchor{end}, 0, 5, "the log ends at record 3, but the run folder has record 5"},
+		{"the end is cut", data[:e[2]], []Anchor{end}, 4, 5, "the log ends at record 3, but the run folder has record 5"},
 		{"all is gone", nil, []Anchor{end}, 0, 5, "the log ends at record 0"},
 		{"nothing was ever there", nil, nil, 0, 0, "no record"},
 		{"it is another log", all, []Anchor{{Head{5, strings.Repeat("0", 64)}, "the journal"}}, 5, 5, "not the record that the journal has"},
