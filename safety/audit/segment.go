@@ -51,7 +51,7 @@ func segments(dir string) ([]segment, error) {
 		}
 		info, err := e.Info()
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // dropped meanwhile
+			return segments(dir) // retention dropped it: what else stands there has changed too
 		}
 		if err != nil {
 			return nil, err

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,17 +52,29 @@ const maxProblems = 20
 // get the anchors before. Its error is for what could not be read.
 func Verify(dir string, anchors []Anchor) (Report, error) {
 	for try := 1; ; try++ {
-		v := newVerifier(anchors)
-		err := v.all(dir)
-		if errors.Is(err, fs.ErrNotExist) && try < 5 {
-			continue // retention dropped it while we read
+		v := newVerifier(slices.Clone(anchors))
+		segs, err := segments(dir)
+		for i := 0; i < len(segs) && err == nil; i++ {
+			err = v.segment(segs[i], i == len(segs)-1)
+		}
+		if err == nil {
+			v.finish(dir)
+		}
+		// What retention dropped while we read is told by a record that we may not have seen.
+		if (err != nil || !v.out.Verified) && try < 10 && moved(dir, segs) {
+			continue
 		}
 		if err != nil {
 			return v.out, readError(dir, err)
 		}
-		v.finish(dir)
 		return v.out, nil
 	}
+}
+
+// moved reports whether segments were begun or dropped since they were listed.
+func moved(dir string, before []segment) bool {
+	now, err := segments(dir)
+	return err != nil || !slices.EqualFunc(before, now, func(a, b segment) bool { return a.path == b.path })
 }
 
 func readError(dir string, err error) error {
@@ -89,19 +102,6 @@ type verifier struct {
 
 func newVerifier(anchors []Anchor) *verifier {
 	return &verifier{out: Report{Problems: []Problem{}}, anchors: anchors, dropped: map[Head]bool{}}
-}
-
-func (v *verifier) all(dir string) error {
-	segs, err := segments(dir)
-	if err != nil {
-		return err
-	}
-	for i, s := range segs {
-		if err := v.segment(s, i == len(segs)-1); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (v *verifier) segment(s segment, newest bool) error {
