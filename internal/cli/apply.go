@@ -26,8 +26,9 @@ type applyFlags struct {
 	persist   bool
 }
 
-// defaultStageTime holds several slots a side for what settles within a second.
-const defaultStageTime = 10 * time.Second
+// defaultStageTime gives a rollout 150 slots and more before five minutes are over, and lets a large effect
+// be proven by the first three stages (docs/statistics.md).
+const defaultStageTime = 15 * time.Second
 
 // The shortest stage still holds two slots a side; longer ones than this are a change of plan.
 const (

@@ -5,55 +5,88 @@ import (
 	"time"
 
 	"semantos/internal/tune"
-	"semantos/safety/effect"
 )
 
-// recentSlots are the newest slots looked at by themselves, so that a change that turns bad late is
-// not hidden by its good beginning.
-const recentSlots, recentCompared = 2, 8
+const (
+	// alarmRuns of treated slots in a row end a rollout when each is plainly worse; while it waits for a
+	// person, which may take hours, chance has longer to make one, so one more is asked.
+	alarmRuns, alarmRunsHeld = 2, 3
+	// enoughUntreated slots are there to hold the whole exposure against before it begins.
+	enoughUntreated = 3
+	// keepPlain slots outside any block are remembered, for the alarm and the limits.
+	keepPlain = 200
+)
 
-// split gives the treated readings of the exposure now judged and the untreated ones beside them. In
-// switchback every treated slot had the whole change, so all stages count together; a dose is judged by
-// its own slots. Untreated slots count wherever they stand.
+// from is the first stage whose treated slots count. In switchback every treated slot had the whole
+// change, so all stages count together; a dose is judged by its own slots.
+func (s Trial) from() int {
+	if s.plan().Mode == modeSwitchback {
+		return 0
+	}
+	return len(s.Stages) - 1
+}
+
+// split gives the treated samples of the exposure now judged and the untreated ones.
 func (s Trial) split() (treated, untreated []tune.MeterSample) {
-	stage := len(s.Stages) - 1
 	for _, r := range s.readings {
 		switch {
+		case r.sample == nil:
 		case !r.treated:
-			untreated = append(untreated, r.sample)
-		case r.stage == stage || s.plan().Mode == modeSwitchback:
-			treated = append(treated, r.sample)
+			untreated = append(untreated, *r.sample)
+		case r.stage >= s.from():
+			treated = append(treated, *r.sample)
 		}
 	}
 	return treated, untreated
 }
 
 func (s Trial) assess() assessment {
-	t, u := s.split()
-	return s.compare(t, u)
+	return assess(metricsOf(s.Policy.Measure, s.Policy.LossMS), s.Policy.Margin, s.readings, s.from())
 }
 
-func (s Trial) compare(treated, untreated []tune.MeterSample) assessment {
-	return assess(s.Policy.Comparer, metricsOf(s.Policy.Measure, s.Policy.LossMS), s.Policy.Margin, treated, untreated)
-}
-
-// alarm is asked after every slot, in every state: a broken limit, or surely worse.
+// alarm is asked after every slot, in every state: a broken limit, surely worse, or plainly worse.
 func (s Trial) alarm() (tune.Verdict, string, string) {
-	t, u := s.split()
-	a := s.compare(t, u)
+	if !s.Policy.Measured {
+		return tune.Inconclusive, "", ""
+	}
+	a := s.assess()
 	if s.Policy.Measure.Signal == "" {
+		t, u := s.split()
 		if said, broke := s.Policy.Limits.broken(t, u, a); broke {
 			return tune.Fail, tune.ReasonLimit, said
 		}
 	}
-	if f, worse := a.worse(actLevel); worse {
-		return tune.Fail, tune.ReasonWorse, f.String()
+	if !s.between() { // inside a block the evidence is as it was before it
+		if f, worse := a.worse(); worse {
+			return tune.Fail, tune.ReasonWorse, f.String()
+		}
 	}
-	newest := s.compare(tail(t, recentSlots), tail(u, recentCompared))
-	if f, worse := newest.worse(recentLevel); worse && len(u) >= 3 {
-		return tune.Fail, tune.ReasonWorse, "the newest slots: " + f.String()
+	runs := alarmRuns
+	if s.phase == phaseHeld {
+		runs = alarmRunsHeld
+	}
+	if s.runEnded() {
+		if f, plain := a.alarm(runs); plain {
+			return tune.Fail, tune.ReasonWorse, fmt.Sprintf("plainly worse in the newest %d treated: %s", runs, f)
+		}
 	}
 	return tune.Inconclusive, "", ""
+}
+
+// runEnded reports that the slot just done was untreated, or is the last one before another treated one
+// would add to the harm. In the treated-only part a suspicion brings an untreated slot by itself.
+func (s Trial) runEnded() bool {
+	if !s.current.treated {
+		return true
+	}
+	return (!s.whole() || s.confirm) && s.upcoming().treated
+}
+
+// suspicious reports that the newest treated slot looks plainly worse than the untreated ones before it.
+func (s Trial) suspicious() bool {
+	a := s.assess()
+	_, ok := a.find(func(f finding) bool { return a.counts(f) && f.suspicious(a.margin) })
+	return ok
 }
 
 // judgeStage ends a partial stage: it passes unless treated looks worse by more than the margin.
@@ -64,17 +97,14 @@ func (s Trial) judgeStage(now time.Time, late bool) (Trial, []Effect) {
 		return s.advance(now)
 	}
 	a := s.assess()
-	st.Effect = a.effect()
-	if f, worse := a.worse(reportLevel); worse {
-		return s.putBack(now, tune.Fail, tune.ReasonWorse, f.String())
-	}
 	lacking := s.lacking(a)
-	if lacking == "" {
+	if lacking == "" && !s.between() {
 		f, _ := a.primary()
+		st.Effect = f.effect()
 		st.Verdict, st.Reason = tune.Pass, s.noted("not worse: "+f.String())
 		return s.advance(now)
 	}
-	if late {
+	if late && lacking != "" {
 		return s.putBack(now, tune.Inconclusive, tune.ReasonInconclusive,
 			fmt.Sprintf("not judged within %s: %s", repeats*s.Plan.StageTime, lacking))
 	}
@@ -93,8 +123,8 @@ func (s Trial) lacking(a assessment) string {
 		return "too few slots with data to compare"
 	case st.Treated < 1 || st.Compared < 1:
 		return "treated and untreated slots with data are both needed"
-	case lastPartial && len(untreated) < effect.MinUntreated:
-		return fmt.Sprintf("the whole exposure needs %d untreated slots to compare with", effect.MinUntreated)
+	case lastPartial && len(untreated) < enoughUntreated:
+		return fmt.Sprintf("the whole exposure needs %d untreated slots to compare with", enoughUntreated)
 	}
 	if f, ok := a.suspect(); ok {
 		return "perhaps worse: " + f.String()
@@ -110,9 +140,8 @@ func (s Trial) advance(now time.Time) (Trial, []Effect) {
 }
 
 // judgeWhole ends the rollout: kept when better (the operator's own change: when not worse), put back
-// when not, measured on while more slots may tell. It looks once a stage time, not after every slot.
-// What one look could not tell is measured on beside untreated slots again: a long run of treated ones
-// only says that time went by.
+// when not. The evidence comes from blocks whose order was drawn, in earlier stages and, while these do
+// not decide, beside untreated slots again: a long run of treated ones only says that time went by.
 func (s Trial) judgeWhole(now time.Time, late bool) (Trial, []Effect) {
 	if !s.Policy.Measured {
 		if s.Policy.Yes {
@@ -123,36 +152,36 @@ func (s Trial) judgeWhole(now time.Time, late bool) (Trial, []Effect) {
 	}
 	a := s.assess()
 	st := s.stage()
-	st.Effect = a.effect()
-	if f, worse := a.worse(reportLevel); worse {
-		return s.putBack(now, tune.Fail, tune.ReasonWorse, f.String())
-	}
 	doubt := s.doubt(a)
 	if doubt == "" {
-		best, better := a.better()
-		if better && s.sideBySide(best) {
+		if best, better := a.better(); better {
+			st.Effect = a.effect()
 			return s.keep(tune.ReasonBetter, "better: "+best.String())
 		}
-		f, _ := a.primary()
-		if s.Policy.Set {
+		if s.Policy.Set && a.notWorse() {
+			st.Effect = a.effect()
+			f, _ := a.primary()
 			return s.keep(tune.ReasonNotWorse, "not worse: "+f.String())
 		}
-		if better && late {
-			return s.putBack(now, tune.Inconclusive, tune.ReasonNoEffect,
-				"better than before, but not beside untreated slots, so the load may have eased: "+f.String())
-		}
-		if !a.promising() || late {
-			return s.putBack(now, tune.Inconclusive, tune.ReasonNoEffect, join("not shown to be better: "+f.String(), s.Plan.Caveat))
-		}
-	} else if late {
+	}
+	looked := !now.Before(s.hopeAt)
+	switch {
+	case late && doubt != "":
 		return s.putBack(now, tune.Inconclusive, tune.ReasonInconclusive,
 			fmt.Sprintf("not judged within %s: %s", repeats*s.Plan.StageTime, doubt))
+	case late && s.Policy.Set:
+		f, _ := a.primary()
+		return s.putBack(now, tune.Inconclusive, tune.ReasonInconclusive, fmt.Sprintf(
+			"not shown to be at most %.3g %% worse: %s; a longer --stage-time or a larger MARGIN may show it", 100*s.Policy.Margin, f))
+	case late, looked && doubt == "" && !s.Policy.Set && !a.promising():
+		f, _ := a.primary()
+		return s.putBack(now, tune.Inconclusive, tune.ReasonNoEffect, join("not shown to be better: "+f.String(), s.Plan.Caveat))
 	}
-	// In doubt more slots help at once; a promise is looked at again only after another stage time, or
-	// looking often would make chance look like an effect.
-	if doubt == "" {
-		s.lookAt = now.Add(s.Plan.StageTime)
-		s.confirm = s.plan().Mode == modeSwitchback
+	if looked {
+		s.hopeAt = now.Add(s.Plan.StageTime)
+	}
+	if !s.confirm {
+		s.confirm, s.at = true, 0
 	}
 	return s.nextSlot()
 }
@@ -164,38 +193,16 @@ func (s Trial) doubt(a assessment) string {
 		return "the last slot gave no data"
 	case s.stage().Treated < 2:
 		return "fewer than two treated slots of the whole exposure have data"
-	case !a.enough():
-		return fmt.Sprintf("fewer than %d treated and %d untreated slots have data", effect.MinTreated, effect.MinUntreated)
+	case !a.known():
+		return "too few slots with data to compare"
 	}
 	if f, ok := a.suspect(); ok {
 		return "perhaps worse: " + f.String()
 	}
+	if f, ok := a.gaps(); ok {
+		return fmt.Sprintf("%s is missing in too many slots, or mostly in treated ones", f.metric.name)
+	}
 	return ""
-}
-
-// sideBySide asks the slots that stood beside untreated ones to lean the same way as all together: the
-// whole exposure is compared with earlier time, and a load that eased meanwhile would look like a cure.
-// Doses differ between stages, so there is nothing to ask them.
-func (s Trial) sideBySide(f finding) bool {
-	if s.plan().Mode != modeSwitchback {
-		return true
-	}
-	var treated, untreated []tune.MeterSample
-	for _, r := range s.readings {
-		switch {
-		case !r.treated:
-			untreated = append(untreated, r.sample)
-		case r.beside:
-			treated = append(treated, r.sample)
-		}
-	}
-	for _, g := range s.compare(treated, untreated).findings {
-		if g.metric.name == f.metric.name {
-			_, high := g.bounds(leanLevel)
-			return high < 0
-		}
-	}
-	return false
 }
 
 func (s Trial) keep(reason, detail string) (Trial, []Effect) {
@@ -208,4 +215,23 @@ func (s Trial) keep(reason, detail string) (Trial, []Effect) {
 		return s, []Effect{{Do: DoExpose, Changes: s.plan().Changes}, {Do: DoCommit}}
 	}
 	return s, []Effect{{Do: DoCommit}}
+}
+
+// remember bounds what a long hold keeps: the slots of blocks, and the newest of the others.
+func remember(rs []reading) []reading {
+	plain := 0
+	for _, r := range rs {
+		if r.block.id == 0 {
+			plain++
+		}
+	}
+	if plain <= keepPlain {
+		return rs
+	}
+	for i, r := range rs {
+		if r.block.id == 0 {
+			return append(append([]reading(nil), rs[:i]...), rs[i+1:]...)
+		}
+	}
+	return rs
 }

@@ -35,7 +35,7 @@ func (l Limits) broken(treated, untreated []tune.MeterSample, a assessment) (str
 		if !ok {
 			continue
 		}
-		t, u := readings(m, tail(treated, recentTreated)), readings(m, untreated)
+		t, u := valuesOf(m, tail(treated, recentTreated)), valuesOf(m, untreated)
 		if c.metric == metricP95 && lossy(untreated) {
 			u = []float64{math.Inf(1)} // what got through kept the limit, what was lost did not
 		}
@@ -50,7 +50,7 @@ func (l Limits) broken(treated, untreated []tune.MeterSample, a assessment) (str
 		if median(u) <= c.max {
 			return said, true
 		}
-		if f, worse := a.worse(reportLevel); worse && f.metric.name == c.metric {
+		if f, worse := a.worse(); worse && f.metric.name == c.metric {
 			return said + ", which broke it too, but less", true
 		}
 	}

@@ -5,27 +5,34 @@ import (
 	"testing"
 
 	"semantos/internal/tune"
-	"semantos/safety/effect"
 )
 
-// repeat gives six slots of one sample with a little noise on its p95.
-func repeat(v tune.MeterSample) []tune.MeterSample {
-	out := make([]tune.MeterSample, 6)
-	for i := range out {
-		out[i] = v
-		out[i].P95MS *= 1 + 0.01*float64(i%3)
+// pairsOf gives n drawn pairs of one treated and one untreated sample, with a little noise on p95.
+func pairsOf(n int, treated, untreated tune.MeterSample) []reading {
+	var out []reading
+	for i := range n {
+		for j := range 2 {
+			r := reading{treated: (i/2+j)%2 == 0, block: block{id: i + 1, size: 2, last: j == 1}}
+			v := untreated
+			if r.treated {
+				v = treated
+			}
+			v.P95MS *= 1 + 0.01*float64((i+j)%3)
+			r.sample = &v
+			out = append(out, r)
+		}
 	}
 	return out
 }
 
 func TestAssessTogether(t *testing.T) {
 	t.Parallel()
-	a := assess(effect.LogT{}, metricsOf(tune.Measure{}, 0), 0.1, repeat(sample(5, 200, 0)), repeat(sample(10, 100, 0.2)))
+	a := assess(metricsOf(tune.Measure{}, 0), 0.1, pairsOf(10, sample(5, 200, 0), sample(10, 100, 0.2)), 0)
 	f, ok := a.better()
 	if !ok || f.metric.name != metricP95 {
 		t.Errorf("p95 is not preferred: %v", f)
 	}
-	if _, worse := a.worse(0.95); worse {
+	if _, worse := a.worse(); worse {
 		t.Error("better in everything is worse")
 	}
 	for _, m := range a.findings {
@@ -37,22 +44,36 @@ func TestAssessTogether(t *testing.T) {
 			t.Errorf("direction of %+v", e)
 		}
 	}
-	if a := assess(effect.LogT{}, metricsOf(tune.Measure{Signal: "x"}, 0), 0.1, repeat(sample(1, 1, 1)), repeat(sample(1, 1, 1))); a.known() {
+	same := pairsOf(10, sample(1, 1, 1), sample(1, 1, 1))
+	if a := assess(metricsOf(tune.Measure{Signal: "x"}, 0), 0.1, same, 0); a.known() {
 		t.Error("a signal without a value was compared")
 	}
 }
 
-// Two treated slots, one three times and one fifty times as bad: too uneven for an interval, and plain.
-func TestUnevenHarmIsHarm(t *testing.T) {
+// Better in latency, and the one slot in which clients were lost gave no latency at all: where data is
+// missing in treated slots only, nothing speaks for the change.
+func TestGapsOfTreatedSlotsForbidAClaim(t *testing.T) {
 	t.Parallel()
-	u := []tune.MeterSample{sample(10, 100, 0), sample(11, 100, 0), sample(9, 100, 0)}
-	a := assess(effect.LogT{}, metricsOf(tune.Measure{}, 0), 0.1, []tune.MeterSample{sample(30, 100, 0), sample(500, 100, 0)}, u)
-	if _, worse := a.worse(actLevel); !worse {
-		t.Error("not called worse")
+	lose := func(treated bool) []reading {
+		rs := pairsOf(20, sample(5, 100, 0), sample(10, 100, 0))
+		lost := 0
+		for i := range rs {
+			if rs[i].treated == treated && lost < 5 {
+				rs[i].sample = nil
+				lost++
+			}
+		}
+		return rs
 	}
-	a = assess(effect.LogT{}, metricsOf(tune.Measure{}, 0), 0.1, []tune.MeterSample{sample(500, 100, 0)}, u)
-	if _, worse := a.worse(actLevel); worse {
-		t.Error("one slot was enough")
+	a := assess(metricsOf(tune.Measure{}, 0), 0.1, lose(true), 0)
+	if f, ok := a.better(); ok {
+		t.Errorf("five treated slots are missing, no untreated one, yet %v", f)
+	}
+	if f, ok := a.gaps(); !ok || f.metric.name != metricP95 {
+		t.Errorf("the gaps are not named: %v", f)
+	}
+	if _, ok := assess(metricsOf(tune.Measure{}, 0), 0.1, lose(false), 0).better(); !ok {
+		t.Error("missing untreated slots forbid a claim")
 	}
 }
 
@@ -60,25 +81,61 @@ func TestUnevenHarmIsHarm(t *testing.T) {
 // eight is a tenth of the cured one, while one attempt in forty waits a second.
 func TestCostCountsTheLost(t *testing.T) {
 	t.Parallel()
-	slots := func(p95, lost float64) []tune.MeterSample {
-		out := repeat(sample(p95, 22000, 0))
-		for i := range out {
-			out[i].Lost = &lost
-		}
-		return out
+	slots := func(p95, lost float64) tune.MeterSample {
+		v := sample(p95, 22000, 0)
+		v.Lost = &lost
+		return v
 	}
-	cured, overflowing := slots(8, 0), slots(0.8, 0.026)
-	if f, worse := assess(effect.LogT{}, metricsOf(tune.Measure{}, 0), 0.1, cured, overflowing).worse(actLevel); !worse {
+	rs := pairsOf(10, slots(8, 0), slots(0.8, 0.026))
+	if f, worse := assess(metricsOf(tune.Measure{}, 0), 0.1, rs, 0).worse(); !worse {
 		t.Fatalf("the survivors' p95 alone no longer misleads: %v", f)
 	}
-	a := assess(effect.LogT{}, metricsOf(tune.Measure{}, 1000), 0.1, cured, overflowing)
-	if f, worse := a.worse(actLevel); worse {
+	a := assess(metricsOf(tune.Measure{}, 1000), 0.1, rs, 0)
+	if f, worse := a.worse(); worse {
 		t.Errorf("the cure is judged worse: %v", f)
 	}
 	if f, ok := a.better(); !ok || f.metric.name != metricCost {
 		t.Errorf("the cure is not judged better by its cost: %v %v", f, ok)
 	}
-	if a := assess(effect.LogT{}, metricsOf(tune.Measure{}, 1000), 0.1, repeat(sample(8, 1, 0)), slots(1, 0)); a.named(metricCost) != nil {
-		t.Error("a sample nobody counted losses for has a cost")
+	none := pairsOf(10, sample(8, 1, 0), sample(1, 1, 0))
+	for _, f := range assess(metricsOf(tune.Measure{}, 1000), 0.1, none, 0).findings {
+		if f.metric.name == metricCost {
+			t.Error("a sample nobody counted losses for has a cost")
+		}
+	}
+}
+
+// Two runs of treated slots, one three times and one fifty times as bad: too uneven for an interval, and
+// plain. One alone is a burst.
+func TestUnevenHarmIsHarm(t *testing.T) {
+	t.Parallel()
+	var rs []reading
+	add := func(treated bool, p95 float64) {
+		v := sample(p95, 100, 0)
+		rs = append(rs, reading{treated: treated, block: block{id: 1 + len(rs)/4, size: 4, last: len(rs)%4 == 3}, sample: &v})
+	}
+	alarm := func() bool {
+		_, plain := assess(metricsOf(tune.Measure{}, 0), 0.1, rs, 0).alarm(alarmRuns)
+		return plain
+	}
+	add(true, 500)
+	for _, p95 := range []float64{10, 11, 9} {
+		add(false, p95)
+	}
+	if alarm() {
+		t.Error("one slot was enough")
+	}
+	add(true, 30)
+	add(false, 10)
+	if !alarm() {
+		t.Error("not called worse")
+	}
+	// The same beside untreated slots that were as bad is a load that rose.
+	for i := range rs {
+		v := sample(500, 100, 0)
+		rs[i].sample = &v
+	}
+	if alarm() {
+		t.Error("a burst over everything is the change's fault")
 	}
 }

@@ -38,6 +38,7 @@ type Plan struct {
 	Settle    time.Duration // let pass after each change of exposure
 	Sample    time.Duration // one meter sample
 	Baseline  int           // untreated slots before the first treated one
+	Confirm   []bool        // the whole exposure beside untreated slots: drawn pairs, treated or not
 	// Caveat is said where nothing was found: what the measured program had open before the write
 	// keeps the old value, so that no effect may only mean that it opened nothing since.
 	Caveat string
@@ -50,11 +51,15 @@ type PlanStage struct {
 	Dose    float64 // how far the values go while treated, (0..1]
 	Changes []tune.Change
 	Slots   []bool // treated
+	Blocks  []int  // sizes of the groups within which Slots were drawn; none: nothing was drawn
 	Note    string // why it differs from what was asked
 }
 
 // Slot is the length of one slot.
 func (p Plan) Slot() time.Duration { return p.Settle + p.Sample }
+
+// slots is how many fit into a stage.
+func (p Plan) slots() int { return int(math.Ceil(float64(p.StageTime)/float64(p.Slot()) - 0.01)) }
 
 // Total is how long the rollout takes if each stage is judged at its earliest.
 func (p Plan) Total() time.Duration { return time.Duration(len(p.Stages)) * p.StageTime }
@@ -85,6 +90,7 @@ func NewPlan(req PlanRequest, tunables Tunables, rng *rand.Rand) (Plan, error) {
 	p := Plan{StageTime: req.StageTime, Sample: max(leastSample, req.StageTime/slotsAStage)}
 	var note string
 	p.Settle, note = settleTime(entries, req.StageTime)
+	p.Confirm = pairs(repeats*p.slots()+leastConfirm, rng)
 	if outlives(req.Changes) && !req.Fresh {
 		p.Caveat = caveat(req.Changes)
 		if canDose(entries, req.Changes) {
@@ -167,9 +173,11 @@ func (p *Plan) switchback(req PlanRequest, rng *rand.Rand) {
 }
 
 func (p *Plan) switchbackStage(share float64, changes []tune.Change, rng *rand.Rand) PlanStage {
-	n := max(2, int(math.Ceil(float64(p.StageTime)/float64(p.Slot())-0.01)))
+	n := max(2, p.slots())
 	treated := min(n-1, max(1, int(share/100*float64(n)+0.001)))
-	return PlanStage{Share: share, Mode: modeSwitchback, Dose: 1, Changes: changes, Slots: blocks(n, treated, rng)}
+	st := PlanStage{Share: share, Mode: modeSwitchback, Dose: 1, Changes: changes}
+	st.Slots, st.Blocks = blocks(n, treated, rng)
+	return st
 }
 
 // dose exposes everything all the time, first a small part of the way, and returns to the old values in
@@ -178,7 +186,7 @@ func (p *Plan) dose(req PlanRequest, entries []*tune.Tunable, rng *rand.Rand) {
 	if p.Slot() <= 1500*time.Millisecond {
 		p.Baseline = 1 // the first treated slot still begins within two seconds
 	}
-	n := max(3, int(math.Ceil(float64(p.StageTime)/float64(p.Slot())-0.01)))
+	n := max(3, p.slots())
 	steps := partial(req.Steps)
 	if len(steps) == 0 {
 		steps = []float64{50}
@@ -189,7 +197,7 @@ func (p *Plan) dose(req PlanRequest, entries []*tune.Tunable, rng *rand.Rand) {
 			st.Changes = append(st.Changes, dose(entries[i], c, st.Dose))
 		}
 		if share < 100 {
-			st.Slots = blocks(n, n-max(1, n/3), rng)
+			st.Slots, st.Blocks = blocks(n, n-max(1, n/3), rng)
 		}
 		p.Stages = append(p.Stages, st)
 	}
@@ -209,29 +217,40 @@ func partial(steps []float64) []float64 {
 }
 
 // blocks spreads k treated slots over n, [repeats] times: the rarer kind stands once in each block, at a
-// random place, and the very first slot is treated.
-func blocks(n, k int, rng *rand.Rand) []bool {
+// place drawn for it, and the very first slot is treated. sizes are those of the blocks.
+func blocks(n, k int, rng *rand.Rand) (slots []bool, sizes []int) {
 	rare, rareTreated := k, true
 	if k > n-k {
 		rare, rareTreated = n-k, false
 	}
-	var out []bool
 	for range repeats {
 		for b := range rare {
 			size := n*(b+1)/rare - n*b/rare
 			at := rng.IntN(size)
-			if len(out) == 0 {
+			if len(slots) == 0 {
 				at = 0
 				if !rareTreated && size > 1 {
 					at = 1 + rng.IntN(size-1)
 				}
 			}
 			for i := range size {
-				out = append(out, (i == at) == rareTreated)
+				slots = append(slots, (i == at) == rareTreated)
 			}
+			sizes = append(sizes, size)
 		}
 	}
-	return out
+	return slots, sizes
+}
+
+// pairs draws at least n slots, one treated in each two: of all blocks they say most amid noise, and no
+// more than two treated slots follow one another.
+func pairs(n int, rng *rand.Rand) []bool {
+	var slots []bool
+	for len(slots) < n {
+		first := rng.IntN(2) == 0
+		slots = append(slots, first, !first)
+	}
+	return slots
 }
 
 func join(a, b string) string {

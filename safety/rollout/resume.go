@@ -22,7 +22,7 @@ func (s Trial) resume(down time.Duration, now time.Time) (Trial, []Effect) {
 		st.Verdict, st.Reason = tune.Inconclusive, ""
 		s.phase, s.Reason, s.Detail, s.Effect = phaseSlots, "", "", nil
 	}
-	s.began, s.lookAt = s.began.Add(down), s.lookAt.Add(down)
+	s.began, s.lookAt, s.hopeAt = s.began.Add(down), s.lookAt.Add(down), s.hopeAt.Add(down)
 	s.exposed, s.dosed = false, 0
 	return s.measure()
 }

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"semantos/internal/tune"
-	"semantos/safety/effect"
 	"semantos/safety/gate"
 	"semantos/safety/guard"
 )
@@ -61,7 +60,6 @@ type RunnerConfig struct {
 	Dead     <-chan struct{}
 	Gate     *gate.Gate
 	Tunables Tunables
-	Comparer effect.Comparer // nil: [effect.LogT]
 	Vitals   Vitals
 	Now      func() time.Time
 	Rand     *rand.Rand
@@ -73,9 +71,6 @@ type Runner struct{ cfg RunnerConfig }
 
 // NewRunner makes a runner.
 func NewRunner(cfg RunnerConfig) *Runner {
-	if cfg.Comparer == nil {
-		cfg.Comparer = effect.LogT{}
-	}
 	return &Runner{cfg: cfg}
 }
 
@@ -166,7 +161,7 @@ func (r *Runner) Run(ctx context.Context, req Request, progress func(Event)) (tu
 	if meter != nil {
 		out.Meter = meter.Name()
 	}
-	trial := NewTrial(plan, Policy{Comparer: r.cfg.Comparer, Measure: measure, Measured: meter != nil, LossMS: lossOf(meter),
+	trial := NewTrial(plan, Policy{Measure: measure, Measured: meter != nil, LossMS: lossOf(meter),
 		Margin: req.Margin, Limits: req.Limits, Set: req.Set, Yes: req.Yes, Hold: req.Hold, Gates: req.Gates})
 	run := &run{Runner: r, req: req, meter: meter, trial: trial, out: out, progress: progress, note: decision.Note}
 	return run.whole(ctx, Observation{Kind: KindBegin})

@@ -42,7 +42,6 @@ func (r *Runner) Resume(ctx context.Context, s Saved, req Request, progress func
 		return refused(err.Error(), nil)
 	}
 	out.Resumed++
-	s.Trial.Policy.Comparer = r.cfg.Comparer
 	run := &run{Runner: r, req: req, meter: req.Meter, trial: s.Trial, out: out, progress: progress, wrote: true,
 		exposure: exposureClock{total: s.Exposed}}
 	down := r.cfg.Now().Sub(s.At)

@@ -49,11 +49,14 @@ type trialForm struct {
 	Stages   []tune.Stage  `json:"stages"`
 	Phase    phase         `json:"phase"`
 	Next     int           `json:"next"`
+	At       int           `json:"at"`
 	Current  slotForm      `json:"current"`
 	Began    time.Time     `json:"began"`
 	LookAt   time.Time     `json:"look_at"`
+	HopeAt   time.Time     `json:"hope_at"`
 	Readings []readingForm `json:"readings"`
 	Misses   int           `json:"misses"`
+	Blind    int           `json:"blind"`
 	Confirm  bool          `json:"confirm"`
 	Exposed  bool          `json:"exposed"`
 	Dosed    float64       `json:"dosed"`
@@ -61,15 +64,23 @@ type trialForm struct {
 }
 
 type slotForm struct {
-	Treated  bool `json:"treated"`
-	Baseline bool `json:"baseline"`
+	Treated  bool      `json:"treated"`
+	Baseline bool      `json:"baseline"`
+	Block    blockForm `json:"block"`
+}
+
+type blockForm struct {
+	ID     int  `json:"id"`
+	Size   int  `json:"size"`
+	Forced int  `json:"forced"`
+	Last   bool `json:"last"`
 }
 
 type readingForm struct {
-	Stage   int        `json:"stage"`
-	Treated bool       `json:"treated"`
-	Beside  bool       `json:"beside"`
-	Sample  sampleForm `json:"sample"`
+	Stage   int         `json:"stage"`
+	Treated bool        `json:"treated"`
+	Block   blockForm   `json:"block"`
+	Sample  *sampleForm `json:"sample"` // null: the slot gave no data
 }
 
 type sampleForm struct {
@@ -151,6 +162,9 @@ func DecodeSaved(data []byte) (Saved, error) {
 	return s, nil
 }
 
+// maxBlock slots are more than any plan puts into one block.
+const maxBlock = 1000
+
 // check refuses what Step could not go on from.
 func (s Saved) check() error {
 	t := s.Trial
@@ -161,10 +175,12 @@ func (s Saved) check() error {
 		return errors.New("it has no times")
 	case t.phase < phaseReady || t.phase > phaseDone:
 		return fmt.Errorf("phase %d", t.phase)
-	case t.next < 0 || t.misses < 0:
+	case t.next < 0 || t.at < 0 || t.misses < 0 || t.blind < 0:
 		return errors.New("a count is negative")
 	case len(t.Stages) > len(t.Plan.Stages) || t.phase != phaseReady && t.phase != phaseDone && len(t.Stages) == 0:
 		return fmt.Errorf("%d of %d stages", len(t.Stages), len(t.Plan.Stages))
+	case len(t.Plan.Confirm) == 0:
+		return errors.New("the plan has no pairs")
 	case t.phase == phaseHeld && t.whole():
 		return errors.New("held with no stage left")
 	}
@@ -177,33 +193,49 @@ func (s Saved) check() error {
 		if r.stage < 0 || r.stage >= len(t.Stages) {
 			return fmt.Errorf("a reading of stage %d of %d", r.stage, len(t.Stages))
 		}
+		if b := r.block; b.size < 0 || b.size > maxBlock || b.forced < 0 {
+			return fmt.Errorf("a reading in a block of %d slots", b.size)
+		}
 	}
 	return nil
 }
 
 func formOf(t Trial) trialForm {
 	f := trialForm{Plan: t.Plan, Policy: t.Policy, State: t.State, Reason: t.Reason, Detail: t.Detail, Effect: t.Effect,
-		Stages: t.Stages, Phase: t.phase, Next: t.next, Current: slotForm{t.current.treated, t.current.baseline}, Began: t.began, LookAt: t.lookAt,
-		Readings: make([]readingForm, len(t.readings)), Misses: t.misses, Confirm: t.confirm, Exposed: t.exposed,
-		Dosed: t.dosed, GoOn: t.goOn}
+		Stages: t.Stages, Phase: t.phase, Next: t.next, At: t.at,
+		Current: slotForm{t.current.treated, t.current.baseline, formOfBlock(t.current.block)},
+		Began:   t.began, LookAt: t.lookAt, HopeAt: t.hopeAt,
+		Readings: make([]readingForm, len(t.readings)), Misses: t.misses, Blind: t.blind, Confirm: t.confirm,
+		Exposed: t.exposed, Dosed: t.dosed, GoOn: t.goOn}
 	for i, r := range t.readings {
-		v := r.sample
-		f.Readings[i] = readingForm{Stage: r.stage, Treated: r.treated, Beside: r.beside, Sample: sampleForm{
-			Start: v.Start, End: v.End, MedianMS: real(v.MedianMS), P95MS: real(v.P95MS), Throughput: real(v.Throughput),
-			ErrorRate: real(v.ErrorRate), Value: (*real)(v.Value), Lost: (*real)(v.Lost)}}
+		f.Readings[i] = readingForm{Stage: r.stage, Treated: r.treated, Block: formOfBlock(r.block)}
+		if v := r.sample; v != nil {
+			f.Readings[i].Sample = &sampleForm{
+				Start: v.Start, End: v.End, MedianMS: real(v.MedianMS), P95MS: real(v.P95MS), Throughput: real(v.Throughput),
+				ErrorRate: real(v.ErrorRate), Value: (*real)(v.Value), Lost: (*real)(v.Lost)}
+		}
 	}
 	return f
 }
 
+func formOfBlock(b block) blockForm { return blockForm{b.id, b.size, b.forced, b.last} }
+
+func (b blockForm) block() block { return block{b.ID, b.Size, b.Forced, b.Last} }
+
 func (f trialForm) trial() Trial {
 	t := Trial{Plan: f.Plan, Policy: f.Policy, State: f.State, Reason: f.Reason, Detail: f.Detail, Effect: f.Effect,
-		Stages: f.Stages, phase: f.Phase, next: f.Next, current: slot{f.Current.Treated, f.Current.Baseline}, began: f.Began, lookAt: f.LookAt,
-		misses: f.Misses, confirm: f.Confirm, exposed: f.Exposed, dosed: f.Dosed, goOn: f.GoOn}
+		Stages: f.Stages, phase: f.Phase, next: f.Next, at: f.At,
+		current: slot{f.Current.Treated, f.Current.Baseline, f.Current.Block.block()},
+		began:   f.Began, lookAt: f.LookAt, hopeAt: f.HopeAt,
+		misses: f.Misses, blind: f.Blind, confirm: f.Confirm, exposed: f.Exposed, dosed: f.Dosed, goOn: f.GoOn}
 	for _, r := range f.Readings {
-		v := r.Sample
-		t.readings = append(t.readings, reading{stage: r.Stage, treated: r.Treated, beside: r.Beside, sample: tune.MeterSample{
-			Start: v.Start, End: v.End, MedianMS: float64(v.MedianMS), P95MS: float64(v.P95MS), Throughput: float64(v.Throughput),
-			ErrorRate: float64(v.ErrorRate), Value: (*float64)(v.Value), Lost: (*float64)(v.Lost)}})
+		back := reading{stage: r.Stage, treated: r.Treated, block: r.Block.block()}
+		if v := r.Sample; v != nil {
+			back.sample = &tune.MeterSample{
+				Start: v.Start, End: v.End, MedianMS: float64(v.MedianMS), P95MS: float64(v.P95MS), Throughput: float64(v.Throughput),
+				ErrorRate: float64(v.ErrorRate), Value: (*float64)(v.Value), Lost: (*float64)(v.Lost)}
+		}
+		t.readings = append(t.readings, back)
 	}
 	return t
 }

@@ -10,7 +10,6 @@ import (
 	"unsafe"
 
 	"semantos/internal/tune"
-	"semantos/safety/effect"
 )
 
 // reload takes a trial through its saved form, as a restart does.
@@ -24,7 +23,6 @@ func reload(t interface{ Fatal(...any) }, trial Trial, now time.Time) Trial {
 	if err != nil {
 		t.Fatal(err, string(data))
 	}
-	back.Trial.Policy.Comparer = trial.Policy.Comparer
 	return back.Trial
 }
 
@@ -71,7 +69,6 @@ func TestSavedTrialIsWhole(t *testing.T) {
 	if n < 60 {
 		t.Fatalf("filled %d fields only", n)
 	}
-	trial.Policy.Comparer = effect.LogT{}
 	if back := reload(t, trial, time.Unix(9, 0)); !reflect.DeepEqual(back, trial) {
 		t.Errorf("saved and read back it is another trial:\n%+v\n%+v", trial, back)
 	}

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"semantos/internal/tune"
-	"semantos/safety/effect"
 )
 
 // Trial is the whole state of one rollout. [Step] is its only mover.
@@ -22,11 +21,14 @@ type Trial struct {
 
 	phase    phase
 	next     int       // slots of this stage begun
+	at       int       // place in the stage's order
 	current  slot      // under way
 	began    time.Time // of the stage
-	lookAt   time.Time // of the whole exposure: judged again from here
+	lookAt   time.Time // the stage is judged from here on
+	hopeAt   time.Time // of the whole exposure: whether more slots may help is asked again from here
 	readings []reading
 	misses   int  // in a row
+	blind    int  // treated slots without data in a row
 	confirm  bool // the whole exposure goes on beside untreated slots
 	exposed  bool
 	dosed    float64 // what stands on the machine when exposed
@@ -35,10 +37,9 @@ type Trial struct {
 
 // Policy is what a rollout is judged by.
 type Policy struct {
-	Comparer effect.Comparer `json:"-"`
-	Measure  tune.Measure    // of a meter of one value; empty for p95, throughput and errors
-	Measured bool            // there is a meter
-	LossMS   float64         // what one attempt the kernel counted as lost costs a client; 0: not counted
+	Measure  tune.Measure // of a meter of one value; empty for p95, throughput and errors
+	Measured bool         // there is a meter
+	LossMS   float64      // what one attempt the kernel counted as lost costs a client; 0: not counted
 	Margin   float64
 	Limits   Limits
 	Set      bool // the operator chose the change: kept when not worse
@@ -58,14 +59,12 @@ const (
 	phaseDone
 )
 
-type slot struct{ treated, baseline bool }
-
 // reading is one measured slot.
 type reading struct {
 	stage   int
 	treated bool
-	beside  bool // untreated slots stood beside it
-	sample  tune.MeterSample
+	block   block
+	sample  *tune.MeterSample // nil: it gave no data
 }
 
 // Observation is what happened.
@@ -118,9 +117,6 @@ const (
 
 // maxMisses in a row end a rollout: a meter that says nothing cannot keep a change.
 const maxMisses = 3
-
-// maxReadings bounds what a long hold remembers.
-const maxReadings = 1000
 
 // NewTrial is the state before the first Step.
 func NewTrial(plan Plan, policy Policy) Trial {
@@ -204,8 +200,9 @@ func (s Trial) finish(o Observation) (Trial, []Effect) {
 func (s Trial) beginStage(now time.Time) (Trial, []Effect) {
 	plan := s.Plan.Stages[len(s.Stages)]
 	s.Stages = append(s.Stages, tune.Stage{Share: plan.Share, Mode: plan.Mode, Verdict: tune.Inconclusive})
-	s.phase, s.State, s.Detail, s.next, s.began = phaseSlots, tune.Running, "", 0, now
+	s.phase, s.State, s.Detail, s.next, s.at, s.began = phaseSlots, tune.Running, "", 0, 0, now
 	s.lookAt = now.Add(s.Plan.StageTime)
+	s.hopeAt = s.lookAt
 	return s.nextSlot()
 }
 
@@ -215,21 +212,7 @@ func (s Trial) whole() bool        { return len(s.Stages) == len(s.Plan.Stages) 
 
 // nextSlot changes the exposure where the next slot needs another, and measures.
 func (s Trial) nextSlot() (Trial, []Effect) {
-	plan := s.plan()
-	if len(s.Stages) == 1 && s.next < s.Plan.Baseline {
-		s.current = slot{baseline: true}
-	} else {
-		i := s.next
-		if len(s.Stages) == 1 {
-			i -= s.Plan.Baseline
-		}
-		slots := plan.Slots
-		if s.confirm {
-			slots = s.Plan.Stages[len(s.Plan.Stages)-2].Slots
-		}
-		s.current = slot{treated: slots[i%len(slots)]}
-	}
-	s.next++
+	s.turn()
 	return s.measure()
 }
 
@@ -254,9 +237,12 @@ func (s Trial) slotDone(o Observation, now time.Time) (Trial, []Effect) {
 	st := s.stage()
 	st.Seconds = now.Sub(s.began).Seconds()
 	s.take(o)
-	if s.misses >= maxMisses {
-		return s.putBack(now, tune.Inconclusive, tune.ReasonInconclusive,
-			fmt.Sprintf("no data in %d slots in a row: %s", s.misses, o.Why))
+	if s.misses >= maxMisses || s.blind >= maxMisses {
+		said := fmt.Sprintf("no data in %d slots in a row", s.misses)
+		if s.blind > s.misses {
+			said = fmt.Sprintf("no data in %d treated slots in a row", s.blind)
+		}
+		return s.putBack(now, tune.Inconclusive, tune.ReasonInconclusive, said+": "+o.Why)
 	}
 	if verdict, reason, detail := s.alarm(); verdict == tune.Fail {
 		return s.putBack(now, verdict, reason, detail)
@@ -268,8 +254,8 @@ func (s Trial) slotDone(o Observation, now time.Time) (Trial, []Effect) {
 		s.goOn = false
 		return s.beginStage(now)
 	}
-	late := now.Sub(s.began) >= repeats*s.Plan.StageTime
-	if now.Before(s.lookAt) && !late {
+	late := now.Sub(s.began) >= repeats*s.Plan.StageTime && s.hadItsChance()
+	if (now.Before(s.lookAt) || s.between()) && !late {
 		return s.nextSlot()
 	}
 	if s.whole() {
@@ -281,20 +267,22 @@ func (s Trial) slotDone(o Observation, now time.Time) (Trial, []Effect) {
 // take records the slot in the stage's counts and the readings.
 func (s *Trial) take(o Observation) {
 	st := s.stage()
-	if s.Policy.Measured && o.Sample == nil {
+	missed := s.Policy.Measured && o.Sample == nil
+	switch {
+	case missed:
 		s.misses++
-	} else {
-		s.misses = 0
 		if s.current.treated {
-			st.Treated++
-		} else {
-			st.Compared++
+			s.blind++
 		}
-		if o.Sample != nil {
-			beside := s.confirm || len(s.Stages) < len(s.Plan.Stages)
-			s.readings = append(s.readings, reading{len(s.Stages) - 1, s.current.treated, beside, *o.Sample})
-			s.readings = tail(s.readings, maxReadings)
-		}
+	case s.current.treated:
+		s.misses, s.blind = 0, 0
+		st.Treated++
+	default:
+		s.misses = 0
+		st.Compared++
+	}
+	if s.Policy.Measured {
+		s.readings = remember(append(s.readings, reading{len(s.Stages) - 1, s.current.treated, s.current.block, o.Sample}))
 	}
 	st.Exposed = 100 * float64(st.Treated) / float64(max(1, st.Treated+st.Compared))
 	if st.Mode == modeDose {

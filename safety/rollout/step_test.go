@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"semantos/internal/tune"
-	"semantos/safety/effect"
 )
 
 // story plays a rollout tick by tick: it answers each DoMeasure with what the test says and keeps what
@@ -42,7 +41,7 @@ func testPlan(t *testing.T, stage time.Duration, steps ...float64) Plan {
 }
 
 func policy() Policy {
-	return Policy{Comparer: effect.LogT{}, Measured: true, Margin: 0.10}
+	return Policy{Measured: true, Margin: 0.10}
 }
 
 func newStory(t *testing.T, plan Plan, p Policy) *story {
@@ -175,33 +174,58 @@ func TestRolloutEnds(t *testing.T) {
 
 func TestRolloutStoryboard(t *testing.T) {
 	t.Parallel()
-	s := newStory(t, testPlan(t, 5*time.Second), policy())
+	s := newStory(t, testPlan(t, 15*time.Second), policy())
 	if !s.exposed || s.slots[0] != true {
 		t.Fatal("the first slot is not treated")
 	}
 	start := s.now
 	s.play(sample(10, 100, 0), sample(7, 100, 0))
 	s.want(tune.Committed, tune.ReasonBetter)
-	if took := s.now.Sub(start); took > 20*time.Second {
-		t.Errorf("three stages of 5 s took %s", took)
+	if took := s.now.Sub(start); took > 55*time.Second {
+		t.Errorf("three stages of 15 s took %s", took)
 	}
-	var shares []float64
-	last := 0.0
-	for _, st := range s.trial.Stages {
-		shares = append(shares, st.Share)
-		if st.Verdict != tune.Pass || st.Treated == 0 || st.Exposed <= last || st.Seconds < 5 || st.Reason == "" {
-			t.Errorf("stage %+v", st)
-		}
-		last = st.Exposed
+	checkStoryboard(t, s.trial, 15)
+	if last := s.trial.Stages[2].Exposed; last != 100 {
+		t.Errorf("exposed at last %v", last)
 	}
-	if len(shares) != 3 || shares[0] != 25 || last != 100 {
-		t.Errorf("shares %v, exposed at last %v", shares, last)
-	}
-	if !strings.Contains(s.trial.Stages[0].Reason, "5 % of 5s is shorter than a slot") {
+	if !strings.Contains(s.trial.Stages[0].Reason, "5 % of 15s is shorter than a slot") {
 		t.Errorf("the first stage does not say why it is not 5 %%: %q", s.trial.Stages[0].Reason)
 	}
 	if s.trial.Effect.High >= 1 || s.trial.Effect.Ratio < 0.69 || s.trial.Effect.Ratio > 0.71 {
 		t.Errorf("effect %+v", s.trial.Effect)
+	}
+}
+
+func checkStoryboard(t *testing.T, trial Trial, atLeast float64) {
+	t.Helper()
+	var shares []float64
+	last := 0.0
+	for _, st := range trial.Stages {
+		shares = append(shares, st.Share)
+		if st.Verdict != tune.Pass || st.Treated == 0 || st.Exposed <= last || st.Seconds < atLeast || st.Reason == "" || st.Effect == nil {
+			t.Errorf("stage %+v", st)
+		}
+		last = st.Exposed
+	}
+	if len(shares) != 3 || shares[0] != 25 {
+		t.Errorf("shares %v", shares)
+	}
+}
+
+// Short stages prove nothing by themselves: eight drawn pairs are the least that do, so the whole exposure
+// goes on beside untreated slots. A large effect is still kept in well under a minute.
+func TestShortStagesProveALargeEffect(t *testing.T) {
+	t.Parallel()
+	s := newStory(t, testPlan(t, 5*time.Second), policy())
+	start := s.now
+	s.play(sample(10, 100, 0), sample(2, 100, 0))
+	s.want(tune.Committed, tune.ReasonBetter)
+	if took := s.now.Sub(start); took > 40*time.Second {
+		t.Errorf("three stages of 5 s took %s", took)
+	}
+	checkStoryboard(t, s.trial, 5)
+	if last := s.trial.Stages[2].Exposed; last <= 50 {
+		t.Errorf("exposed at last %v", last)
 	}
 }
 
@@ -306,19 +330,6 @@ func TestSevenOfTenHundredfoldWorseFails(t *testing.T) {
 		return &v
 	})
 	s.want(tune.RolledBack, tune.ReasonWorse)
-	var u, tr []float64
-	for i := range 10 {
-		u = append(u, 10)
-		tr = append(tr, 10)
-		if i >= 3 {
-			tr[i] = 1000
-		}
-	}
-	if c, ok := (effect.LogT{}).Compare(tr, u); !ok {
-		t.Fatal("cannot compare")
-	} else if low, _ := c.Bounds(0.95); low <= 0.0953 {
-		t.Errorf("lower bound of the log ratio %v allows the margin", low)
-	}
 }
 
 func TestMissingDataNeverPasses(t *testing.T) {
@@ -450,7 +461,7 @@ func TestSlowMeter(t *testing.T) {
 		s.takes = takes
 		s.play(sample(10, 100, 0), sample(5, 100, 0))
 		s.want(tune.Committed, tune.ReasonBetter)
-		if count(s.slots, true) < effect.MinTreated || count(s.slots, false) < effect.MinUntreated {
+		if count(s.slots, true) < 3 || count(s.slots, false) < 3 {
 			t.Errorf("%s: slots %v", takes, s.slots)
 		}
 	}
