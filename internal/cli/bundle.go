@@ -14,13 +14,15 @@ import (
 func (r *rooms) bundle(settings []setting) (tune.Recommendation, error) {
 	rec := tune.Recommendation{Admissible: true, Risk: tune.RiskLow, Rationale: "Chosen by the operator."}
 	for _, s := range settings {
-		c, err := r.change(s)
+		changes, err := r.changesOf(s)
 		if err != nil {
 			return rec, err
 		}
-		rec.Changes = append(rec.Changes, c)
-		if riskier(c.Risk, rec.Risk) {
-			rec.Risk = c.Risk
+		rec.Changes = append(rec.Changes, changes...)
+		for _, c := range changes {
+			if riskier(c.Risk, rec.Risk) {
+				rec.Risk = c.Risk
+			}
 		}
 	}
 	if c, twice := duplicate(rec.Changes); twice {
@@ -57,11 +59,19 @@ func (r *rooms) change(s setting) (tune.Change, error) {
 	if target == "" && t.Templated() {
 		return tune.Change{}, usage("read --set", s.Name, "name the instance in full, as semantos tunables lists it", "it stands for many tunables")
 	}
-	proposed, err := t.Parse(s.Value)
-	if err != nil {
+	if _, err := t.Parse(s.Value); err != nil {
 		return tune.Change{}, err
 	}
 	if target, err = r.host.Resolve(t, target); err != nil {
+		return tune.Change{}, err
+	}
+	return r.changeOf(t, target, s.Value)
+}
+
+// changeOf looks at one target: the value typed and in range, the target writable, its current value.
+func (r *rooms) changeOf(t *tune.Tunable, target, value string) (tune.Change, error) {
+	proposed, err := t.Parse(value)
+	if err != nil {
 		return tune.Change{}, err
 	}
 	if err := r.writable([]tune.Change{{Tunable: t.Instance(target), Target: target}}); err != nil {

@@ -38,6 +38,8 @@ func badInputs() []bad {
 		{name: "absent tunable", args: set("vm.page-cluster=3"), exit: 4, says: "vm.page-cluster"},
 		{name: "template without a device", args: set("block/{device}/queue/read_ahead_kb=4"), exit: 2, says: "read_ahead_kb"},
 		{name: "device that is not there", args: set("block/sdz/queue/read_ahead_kb=4"), exit: 4, says: "sdz"},
+		{name: "pattern for the host", args: set("vm.swappiness@*=10"), exit: 2, says: "whole host"},
+		{name: "pattern that fits nothing", args: set("block/zz*/queue/read_ahead_kb=4"), exit: 2, says: "zz*"},
 		{name: "read-only tunable", prepare: func(t *testing.T, m *machine) {
 			if err := os.Chmod(filepath.Join(m.root, "proc/sys/vm/swappiness"), 0o444); err != nil {
 				t.Fatal(err)
