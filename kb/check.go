@@ -59,6 +59,8 @@ func scopeOf(m tune.Method) ([]tune.Scope, bool) {
 		return []tune.Scope{tune.ScopeHost, tune.ScopeDevice}, true
 	case tune.MethodCgroup:
 		return []tune.Scope{tune.ScopeCgroup}, true
+	case tune.MethodProcess:
+		return []tune.Scope{tune.ScopeProcess}, true
 	case tune.MethodDebugfs, tune.MethodDMALatency:
 		return []tune.Scope{tune.ScopeHost}, true
 	case tune.MethodBacklog, tune.MethodRcvbuf, tune.MethodSndbuf:

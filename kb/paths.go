@@ -26,6 +26,9 @@ func cgroupPrefixes() []string {
 	return []string{"cpu.", "memory.", "io.", "blkio.", "pids.", "cpuset.", "hugetlb."}
 }
 
+// processFiles are the files of /proc/PID that hold a value; all others act, show, or open memory.
+func processFiles() []string { return []string{"oom_score_adj", "timerslack_ns"} }
+
 // denied are paths that hold or lead to code execution, an information leak or a dead machine; "*" ends
 // a prefix of one segment, and a shorter path denies all below it.
 func denied(m tune.Method) []string {
@@ -64,8 +67,14 @@ func checkPath(m tune.Method, p string) (what string, err error) {
 			return "denied: semantos never touches " + d, tune.ErrDenied
 		}
 	}
-	if m == tune.MethodCgroup {
+	switch m {
+	case tune.MethodCgroup:
 		return checkCgroupFile(p)
+	case tune.MethodProcess:
+		if !slices.Contains(processFiles(), p) {
+			return "is not one of " + strings.Join(processFiles(), " "), tune.ErrDenied
+		}
+		return "", nil
 	}
 	allowed := roots()[m]
 	for _, r := range allowed {

@@ -28,6 +28,8 @@ func placeOf(t *tune.Tunable, target string, cgroupMount func(file string) strin
 		return place{File: path.Join("/sys/kernel/debug", rel)}
 	case tune.MethodCgroup:
 		return place{File: path.Join(cgroupMount(rel), target, rel)}
+	case tune.MethodProcess:
+		return place{File: path.Join("/proc", strings.TrimPrefix(target, "pid:"), rel)}
 	case tune.MethodDMALatency:
 		return place{Why: "is held by an open descriptor and ends with the process that holds it"}
 	}

@@ -74,7 +74,7 @@ func (h *Host) with(t *tune.Tunable, target string, fn func(access) error) error
 		return err
 	}
 	switch t.Method {
-	case tune.MethodSysctl, tune.MethodSysfs, tune.MethodChoice, tune.MethodDebugfs, tune.MethodCgroup:
+	case tune.MethodSysctl, tune.MethodSysfs, tune.MethodChoice, tune.MethodDebugfs, tune.MethodCgroup, tune.MethodProcess:
 		return h.withFile(t, target, fn)
 	case tune.MethodDMALatency:
 		return h.withLatency(t, fn)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -50,6 +51,9 @@ var deniedCgroup = []string{
 	"cgroup.clone_children", "tasks", "release_agent", "notify_on_release", "devices.*", "freezer.*",
 	"memory.reclaim", "memory.force_empty",
 }
+
+// processFiles are the files of /proc/PID that hold a value. All others act, show, or open memory.
+var processFiles = []string{"oom_score_adj", "timerslack_ns"}
 
 // place is a file below a method's root. links allows symbolic links that stay inside the root, which
 // /sys is made of.
@@ -116,6 +120,13 @@ func (h *Host) placeOf(t *tune.Tunable, target string) (place, error) {
 		p = place{root: root, rel: rel, denied: func(rel string) bool { return !strings.HasPrefix(rel, "sched/") }}
 	case tune.MethodCgroup:
 		return h.cgroupPlace(rel, target)
+	case tune.MethodProcess:
+		of, err := resolveProcess(target)
+		if err != nil {
+			return place{}, err
+		}
+		p = place{root: h.Path("/proc", strings.TrimPrefix(of, "pid:")), rel: rel,
+			denied: func(rel string) bool { return !slices.Contains(processFiles, rel) }}
 	}
 	return p, p.check()
 }

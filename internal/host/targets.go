@@ -167,6 +167,8 @@ func (h *Host) Targets(t *tune.Tunable) ([]string, error) {
 			return nil, nil
 		}
 		return out, err
+	case t.Scope == tune.ScopeProcess:
+		return h.programs(), nil
 	case t.Templated():
 		return h.templateTargets(t)
 	}
@@ -264,4 +266,16 @@ func reason(err error) string {
 		err = e.Err
 	}
 	return err.Error()
+}
+
+// programs are the processes that run a program; the kernel's own threads have no command line.
+func (h *Host) programs() []string {
+	var out []string
+	for _, pid := range pids(h.Path("/proc")) {
+		line, err := os.ReadFile(h.Path("/proc", strconv.Itoa(pid), "cmdline"))
+		if err == nil && len(line) > 0 {
+			out = append(out, fmt.Sprintf("pid:%d", pid))
+		}
+	}
+	return out
 }

@@ -65,6 +65,7 @@ const (
 	MethodCgroup     Method = "cgroup"
 	MethodDebugfs    Method = "debugfs"
 	MethodDMALatency Method = "dma_latency"
+	MethodProcess    Method = "process" // a file of /proc/PID
 	MethodBacklog    Method = "listen_backlog"
 	MethodRcvbuf     Method = "socket_rcvbuf"
 	MethodSndbuf     Method = "socket_sndbuf"
