@@ -37,38 +37,47 @@ func (b *budget) standing(cfg config.Config, now time.Time) tune.LimitStanding {
 	return s
 }
 
+// showLimits prints them for people.
 func showLimits(w io.Writer, s tune.LimitStanding) {
-	lines := []string{fmt.Sprintf("p95 %s ms", number(s.MaxP95MS)), fmt.Sprintf("failed requests %s %%", number(100*s.MaxErrorRate))}
+	for _, line := range limitLines(s) {
+		label, text, _ := strings.Cut(line, ": ")
+		paragraph(w, 0, label+": ", text)
+	}
+}
+
+func limitLines(s tune.LimitStanding) []string {
+	limits := []string{fmt.Sprintf("p95 %s ms", number(s.MaxP95MS)), fmt.Sprintf("failed requests %s %%", number(100*s.MaxErrorRate))}
 	for _, p := range s.Pressure {
 		text := fmt.Sprintf("%s %s %%", strings.ToLower(strings.TrimPrefix(p.Key, "PSI_MAX_"))+" pressure", number(p.Percent))
 		if !p.Readable {
 			text += " (not told by this kernel)"
 		}
-		lines = append(lines, text)
+		limits = append(limits, text)
 	}
 	if s.MinMemAvailable > 0 {
-		lines = append(lines, fmt.Sprintf("available memory at least %s %%", number(s.MinMemAvailable)))
+		limits = append(limits, fmt.Sprintf("available memory at least %s %%", number(s.MinMemAvailable)))
 	}
-	fmt.Fprintln(w, "Limits while treated: "+strings.Join(lines, ", ")+".")
+	out := []string{"Limits while treated: " + strings.Join(limits, ", ") + "."}
 	if len(s.Protected) > 0 {
-		fmt.Fprintln(w, "Never written: "+strings.Join(s.Protected, ", ")+".")
+		out = append(out, "Never written: "+strings.Join(s.Protected, ", ")+".")
 	}
 	if len(s.Narrowed) > 0 {
-		fmt.Fprintln(w, "Ranges narrowed: "+strings.Join(s.Narrowed, ", ")+".")
+		out = append(out, "Ranges narrowed: "+strings.Join(s.Narrowed, ", ")+".")
 	}
 	seconds := func(x float64) time.Duration { return time.Duration(x * float64(time.Second)).Round(time.Second) }
 	if s.Budget.LimitSeconds > 0 {
-		fmt.Fprintf(w, "Exposure in 24 hours: %s of %s used, %s left.\n", seconds(s.Budget.UsedSeconds), seconds(s.Budget.LimitSeconds), seconds(s.Budget.LeftSeconds))
+		out = append(out, fmt.Sprintf("Exposure in 24 hours: %s of %s used, %s left.", seconds(s.Budget.UsedSeconds), seconds(s.Budget.LimitSeconds), seconds(s.Budget.LeftSeconds)))
 	} else {
-		fmt.Fprintf(w, "Exposure in 24 hours: %s, without a budget.\n", seconds(s.Budget.UsedSeconds))
+		out = append(out, fmt.Sprintf("Exposure in 24 hours: %s, without a budget.", seconds(s.Budget.UsedSeconds)))
 	}
 	switch {
 	case s.Window.Until.IsZero():
 	case s.Window.Open:
-		fmt.Fprintf(w, "Maintenance window %s: open until %s.\n", s.Window.Window, clock(s.Window.Until))
+		out = append(out, fmt.Sprintf("Maintenance window: %s, open until %s.", s.Window.Window, clock(s.Window.Until)))
 	default:
-		fmt.Fprintf(w, "Maintenance window %s: closed, opens %s.\n", s.Window.Window, clock(s.Window.Until))
+		out = append(out, fmt.Sprintf("Maintenance window: %s, closed, opens %s.", s.Window.Window, clock(s.Window.Until)))
 	}
+	return out
 }
 
 // limitFindings is what doctor says of the limits: one that cannot be watched is named.
@@ -78,9 +87,7 @@ func (a *app) limitFindings(ctx context.Context) []finding {
 		_ = b.load(ctx, store, a.now()) // a history that cannot be read is said with the store
 	}
 	s := b.standing(a.cfg, a.now())
-	var text strings.Builder
-	showLimits(&text, s)
-	out := []finding{{Area: "limits", Status: "ok", Text: strings.TrimSpace(strings.ReplaceAll(text.String(), "\n", " "))}}
+	out := []finding{{Area: "limits", Status: "ok", Text: strings.Join(limitLines(s), " ")}}
 	for _, p := range s.Pressure {
 		if !p.Readable {
 			out = append(out, finding{Area: "limits", Status: "limited", Text: p.Key + " is not watched: this kernel does not tell how long work stands still",
