@@ -20,6 +20,7 @@ var (
 	ErrStale        = errors.New("stale recommendation")
 	ErrDenied       = errors.New("denied path")
 	ErrVetoed       = errors.New("vetoed")
+	ErrFrozen       = errors.New("frozen")
 	ErrBusy         = errors.New("another semantos writes on this host")
 	ErrCorrupt      = errors.New("corrupt data")
 	ErrGone         = errors.New("target is gone")

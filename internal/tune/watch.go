@@ -1,6 +1,9 @@
 package tune
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // LoopState is where the control loop of serve stands.
 type LoopState struct {
@@ -28,3 +31,27 @@ type Resting struct {
 	Until time.Time `json:"until"`
 	Why   string    `json:"why"`
 }
+
+// Freeze is the word of a person that nothing may be changed until it is taken back: what stands stays,
+// what runs is put back, rollback goes on working.
+type Freeze struct {
+	At      time.Time `json:"at"`
+	By      string    `json:"by"`
+	Why     string    `json:"why,omitempty"`
+	DataDir string    `json:"data_dir,omitempty"` // whose command said it
+}
+
+// Error says it as the refusal of a change.
+func (f Freeze) Error() string {
+	text := fmt.Sprintf("%v by %s", ErrFrozen, f.By)
+	if !f.At.IsZero() {
+		text += " since " + f.At.Local().Format("2006-01-02 15:04:05")
+	}
+	if f.Why != "" {
+		text += ": " + f.Why
+	}
+	return text
+}
+
+// Unwrap makes it an [ErrFrozen].
+func (f Freeze) Unwrap() error { return ErrFrozen }

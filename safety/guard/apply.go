@@ -18,13 +18,16 @@ type item struct {
 // apply makes all changes of a bundle or none. The first apply of a rollout fixes the originals; later
 // ones (another dose, another slot) start from wherever the rollout left the values.
 func (g *engine) apply(ctx context.Context, rollout string, changes []tune.Change, actor string) ([]Applied, error) {
+	if f := g.frozen(); f != nil {
+		return nil, frozenError("apply", rollout, f)
+	}
 	if err := g.log.usable(); err != nil {
 		return nil, err
 	}
 	ro := g.state.rollouts[rollout]
 	switch {
 	case ro != nil && ro.Closed:
-		return nil, endedError(ro)
+		return nil, g.endedError(ro)
 	case ro != nil && ro.Committed:
 		return nil, &tune.Error{Op: "apply", Subject: rollout, Err: tune.ErrUsage, Hint: "it is committed: start a new rollout"}
 	}

@@ -164,6 +164,19 @@ func (c *Client) Reopen(ctx context.Context, rollout string) error {
 	return err
 }
 
+// Freeze forbids every change on this host, puts back what is not committed, and says so on disk: it
+// outlives this process and the boot. Thaw takes it back.
+func (c *Client) Freeze(ctx context.Context, actor, why string) ([]Restored, error) {
+	r, err := c.call(ctx, wireRequest{Verb: verbFreeze, Actor: actor, Why: why})
+	return r.Restored, err
+}
+
+// Thaw lets changes be made again.
+func (c *Client) Thaw(ctx context.Context, actor string) error {
+	_, err := c.call(ctx, wireRequest{Verb: verbThaw, Actor: actor})
+	return err
+}
+
 // Managed lists what semantos holds now, oldest first.
 func (c *Client) Managed(ctx context.Context) ([]tune.Managed, error) {
 	r, err := c.call(ctx, wireRequest{Verb: verbManaged})

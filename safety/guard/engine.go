@@ -36,6 +36,7 @@ type engine struct {
 	log   recorder
 	disk  disk
 	run   string // the run folder
+	data  string // the data folder
 	root  string
 	boot  string
 	now   func() time.Time
@@ -99,7 +100,7 @@ func (g *engine) revert(rollout string, targets ...string) ([]Restored, error) {
 	}
 	switch {
 	case ro.Closed:
-		return nil, endedError(ro)
+		return nil, g.endedError(ro)
 	case ro.Committed:
 		return nil, &tune.Error{Op: "revert", Subject: rollout, Err: tune.ErrUsage, Hint: "it is committed: use rollback"}
 	}
@@ -115,10 +116,13 @@ func (g *engine) commit(ctx context.Context, rollout string) error {
 		return err
 	}
 	if ro.Closed {
-		return endedError(ro)
+		return g.endedError(ro)
 	}
 	if ro.Committed {
 		return nil
+	}
+	if f := g.frozen(); f != nil {
+		return frozenError("commit", rollout, f)
 	}
 	for _, en := range ro.Entries {
 		if en.End == kindGone && ro.unit(en) {
@@ -169,6 +173,9 @@ func (g *engine) finish(ro *heldRollout, reason string) ([]Restored, []record, e
 // reopen lets a rollout that was ended and put back go on under its name. Its originals are taken anew,
 // from what stands now.
 func (g *engine) reopen(ctx context.Context, rollout string) error {
+	if f := g.frozen(); f != nil {
+		return frozenError("go on with rollout", rollout, f)
+	}
 	ro, err := g.held(rollout)
 	switch {
 	case err != nil:
@@ -222,7 +229,10 @@ func (g *engine) uncommitted() bool {
 	return false
 }
 
-func endedError(ro *heldRollout) error {
+func (g *engine) endedError(ro *heldRollout) error {
+	if f := g.frozen(); f != nil {
+		return frozenError("continue rollout", ro.ID, f)
+	}
 	return &tune.Error{Op: "continue rollout", Subject: ro.ID, Err: fmt.Errorf("%w: %s", ErrEnded, ro.Reason),
 		Hint: "its tunables were put back: start a new one"}
 }

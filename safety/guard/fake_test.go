@@ -268,7 +268,7 @@ func newBench(t interface{ Helper() }) *bench {
 func (b *bench) start() {
 	copies, err := readCopies(b.disk, "/run")
 	bk, s := newBook(b.disk, b.data, "/run")
-	b.guard = &engine{act: b.kernel, cat: newFakeCatalogue(), log: bk, disk: b.disk, run: "/run", boot: b.boot, initNetns: "netns:1",
+	b.guard = &engine{act: b.kernel, cat: newFakeCatalogue(), log: bk, disk: b.disk, run: "/run", data: b.data, boot: b.boot, initNetns: "netns:1",
 		now: func() time.Time { return time.Unix(1700000000, 0) }, state: loadState(s, copies, b.data)}
 	b.found, b.err = b.guard.recoverAll(copies, b.data, "/run")
 	b.err = errors.Join(b.err, err)

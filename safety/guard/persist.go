@@ -24,7 +24,7 @@ func (g *engine) persist(ctx context.Context, rollout string) ([]string, error) 
 	}
 	switch {
 	case ro.Closed:
-		return nil, endedError(ro)
+		return nil, g.endedError(ro)
 	case !ro.Committed:
 		return nil, &tune.Error{Op: "persist", Subject: rollout, Err: tune.ErrUsage, Hint: "only what is committed can be persisted"}
 	case ro.Persisted:

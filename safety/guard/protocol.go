@@ -37,6 +37,8 @@ const (
 	verbPersist  verb = "persist"
 	verbReopen   verb = "reopen"
 	verbRelease  verb = "release"
+	verbFreeze   verb = "freeze"
+	verbThaw     verb = "thaw"
 	verbManaged  verb = "managed"
 	verbNote     verb = "note"
 	verbAudit    verb = "audit"
@@ -53,6 +55,7 @@ type wireRequest struct {
 	Targets []string      `json:"targets,omitempty"` // revert: only what is on these
 	Actor   string        `json:"actor,omitempty"`
 	Note    *audit.Entry  `json:"note,omitempty"`
+	Why     string        `json:"why,omitempty"`
 }
 
 type wireReply struct {
@@ -153,6 +156,11 @@ func (q wireRequest) check() error {
 		takesRollout, takesChanges, takesActor = true, true, true
 	case verbRollback:
 		takesRollout, takesActor = true, true
+	case verbFreeze, verbThaw:
+		takesActor = true
+		if q.Actor == "" {
+			return fmt.Errorf("%w: %s by nobody: %w", errProtocol, q.Verb, tune.ErrUsage)
+		}
 	case verbRevert, verbCommit, verbPersist, verbReopen:
 		takesRollout = true
 	default:
@@ -170,6 +178,8 @@ func (q wireRequest) check() error {
 		return fmt.Errorf("%w: %d targets with %s: %w", errProtocol, len(q.Targets), q.Verb, tune.ErrUsage)
 	case !takesActor && q.Actor != "", len(q.Actor) > maxNote:
 		return fmt.Errorf("%w: actor with %s: %w", errProtocol, q.Verb, tune.ErrUsage)
+	case q.Verb != verbFreeze && q.Why != "", len(q.Why) > maxNote:
+		return fmt.Errorf("%w: reason with %s: %w", errProtocol, q.Verb, tune.ErrUsage)
 	case q.Verb != verbNote && q.Note != nil:
 		return fmt.Errorf("%w: note with %s: %w", errProtocol, q.Verb, tune.ErrUsage)
 	case (q.Verb == verbHello) != (q.Version != 0):

@@ -22,7 +22,7 @@ func sentinelNames() map[string]error {
 		"no_data": tune.ErrNoData, "unsupported": tune.ErrUnsupported, "not_permitted": tune.ErrNotPermitted,
 		"read_only": tune.ErrReadOnly, "unknown": tune.ErrUnknown, "type": tune.ErrType,
 		"out_of_range": tune.ErrOutOfRange, "invariant": tune.ErrInvariant, "conflict": tune.ErrConflict,
-		"drifted": tune.ErrDrifted, "stale": tune.ErrStale, "denied": tune.ErrDenied, "vetoed": tune.ErrVetoed,
+		"drifted": tune.ErrDrifted, "stale": tune.ErrStale, "denied": tune.ErrDenied, "vetoed": tune.ErrVetoed, "frozen": tune.ErrFrozen,
 		"busy": tune.ErrBusy, "corrupt": tune.ErrCorrupt, "gone": tune.ErrGone, "usage": tune.ErrUsage,
 		"storage": tune.ErrStorage, "ended": ErrEnded, "canceled": context.Canceled,
 	}

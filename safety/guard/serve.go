@@ -68,7 +68,7 @@ func (s *guardServer) open() (func(), error) {
 		defer cancel()
 		q.stop(ctx)
 	}
-	s.engine = &engine{act: s.cfg.Actuator, cat: s.cfg.Catalogue, log: q, disk: osDisk{}, run: s.cfg.RunDir, root: s.cfg.Root, boot: s.cfg.BootID,
+	s.engine = &engine{act: s.cfg.Actuator, cat: s.cfg.Catalogue, log: q, disk: osDisk{}, run: s.cfg.RunDir, data: dataDir, root: s.cfg.Root, boot: s.cfg.BootID,
 		now: s.cfg.Now, state: loadState(found, copies, dataDir), initNetns: s.cfg.initNetns(),
 		said: q.said}
 	if found.torn > 0 {
@@ -76,6 +76,7 @@ func (s *guardServer) open() (func(), error) {
 	}
 	rec, err := s.engine.recoverAll(copies, dataDir, s.cfg.RunDir)
 	s.notes = append(s.notes, rec.Notes...)
+	s.engine.adoptFreeze()
 	if err != nil {
 		s.notes = append(s.notes, "recovery is not complete: "+err.Error())
 	}
@@ -178,7 +179,9 @@ func (c Config) lease() time.Duration {
 }
 
 // restores reports whether a verb puts something back.
-func (v verb) restores() bool { return v == verbRevert || v == verbRollback || v == verbBye }
+func (v verb) restores() bool {
+	return v == verbRevert || v == verbRollback || v == verbFreeze || v == verbBye
+}
 
 // announce notes a request to put something back before its turn comes: what waits for the disk in
 // front of it makes way.
@@ -234,8 +237,14 @@ func (s *guardServer) serve(ctx context.Context) error {
 			s.leave()
 			return err
 		}
+		var look <-chan time.Time // an idle guard sleeps
+		if s.engine.uncommitted() {
+			look = time.After(freezeLook)
+		}
 		select {
 		case <-ctx.Done():
+		case <-look:
+			s.engine.obeyFreeze()
 		case <-s.lapse:
 			if s.engine.uncommitted() {
 				_, _ = s.engine.undoUncommitted("the command stopped renewing its lease") // what failed stays open, and is tried again at the end
@@ -248,6 +257,9 @@ func (s *guardServer) serve(ctx context.Context) error {
 		}
 	}
 }
+
+// freezeLook is how soon a guard sees that a command of another data folder froze the host.
+const freezeLook = 200 * time.Millisecond
 
 func ended(cause error) string {
 	if errors.Is(cause, io.EOF) {
@@ -302,6 +314,12 @@ func (s *guardServer) perform(ctx context.Context, q wireRequest, r *wireReply) 
 		r.Restored, err = g.release(ctx, q.Rollout, q.Changes, q.Actor)
 	case verbReopen:
 		err = g.reopen(ctx, q.Rollout)
+	case verbFreeze:
+		r.Restored, err = g.freeze(tune.Freeze{By: q.Actor, Why: q.Why})
+		g.sayFreeze(q.Actor, q.Why, true)
+	case verbThaw:
+		err = thaw(g.disk, g.data, g.run)
+		g.sayFreeze(q.Actor, "", false)
 	case verbManaged:
 		r.Managed = g.state.managed(g.boot, false)
 	case verbNote:

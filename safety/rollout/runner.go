@@ -100,10 +100,12 @@ type Request struct {
 	Ending <-chan struct{}
 }
 
-// Command is what a person says to a running rollout: KindAdvance, KindHold or KindAbort.
+// Command is what a person says to a running rollout: KindAdvance, KindHold, KindAbort, or KindInterrupt
+// for a freeze.
 type Command struct {
 	Kind  Kind
 	Actor string
+	Why   string
 }
 
 // Event is progress: the rollout as it stands, and a line for people.
@@ -213,7 +215,7 @@ func (r *run) loop(ctx context.Context, first Observation) error {
 		}
 		o := pending[0]
 		pending = pending[1:]
-		if o.Kind == KindInterrupt && r.ending() && r.suspend() {
+		if o.Kind == KindInterrupt && o.Why == "" && r.ending() && r.suspend() {
 			return r.fatal
 		}
 		var effects []Effect
@@ -311,6 +313,8 @@ func (r *run) perform(ctx context.Context, e Effect) (seen []Observation, more b
 		return nil, true
 	case errors.Is(err, tune.ErrDrifted):
 		return []Observation{{Kind: KindYield, Why: err.Error()}}, false
+	case errors.Is(err, tune.ErrFrozen): // a person's word, and no fault
+		return []Observation{{Kind: KindInterrupt, Why: err.Error()}}, false
 	}
 	r.fatal = errors.Join(r.fatal, err)
 	return []Observation{{Kind: KindFault, Why: err.Error()}}, false

@@ -184,3 +184,23 @@ func TestRunnerWithoutADiskToSaveOn(t *testing.T) {
 		}
 	})
 }
+
+// A freeze from outside ends a trial at its next write, whatever that is: put back, and no fault.
+func TestRunnerObeysAFreeze(t *testing.T) {
+	t.Parallel()
+	for _, verb := range []string{"apply", "revert", "commit"} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newTrialRun(6)
+			frozen := tune.Freeze{By: "uid 7", Why: "release day"}
+			time.AfterFunc(3*time.Second, func() { r.writer.refuse(verb, frozen) })
+			out, err := r.run(t.Context())
+			if err != nil {
+				t.Fatal(verb, err)
+			}
+			r.want(t, out, tune.RolledBack, tune.ReasonInterrupted, "60")
+			if !strings.Contains(out.Detail, "release day") {
+				t.Errorf("%s: %s", verb, out.Detail)
+			}
+		})
+	}
+}

@@ -65,8 +65,8 @@ func (r *run) slot(ctx context.Context, e Effect) []Observation {
 			switch {
 			case !ok:
 				commands = nil // nobody speaks any more; closing is not a command
-			case c.Kind == KindAbort:
-				return stop(Observation{Kind: KindAbort, Actor: c.Actor})
+			case c.Kind == KindAbort || c.Kind == KindInterrupt:
+				return stop(Observation{Kind: c.Kind, Actor: c.Actor, Why: c.Why})
 			case c.Kind == KindAdvance || c.Kind == KindHold:
 				seen = append(seen, Observation{Kind: c.Kind, Actor: c.Actor})
 			}

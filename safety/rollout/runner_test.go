@@ -46,6 +46,12 @@ func (w *fakeWriter) do(verb string, v tune.Value) error {
 	return nil
 }
 
+func (w *fakeWriter) refuse(verb string, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fail[verb] = err
+}
+
 func (w *fakeWriter) value() tune.Value {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -154,7 +154,10 @@ func Step(s Trial, o Observation, now time.Time) (Trial, []Effect) {
 	case KindAbort:
 		return s.putBack(now, tune.Inconclusive, tune.ReasonOperator, join("stopped by "+o.Actor, o.Why))
 	case KindInterrupt:
-		return s.putBack(now, tune.Inconclusive, tune.ReasonInterrupted, "the command was interrupted")
+		if o.Why == "" {
+			o.Why = "the command was interrupted"
+		}
+		return s.putBack(now, tune.Inconclusive, tune.ReasonInterrupted, o.Why)
 	case KindYield:
 		return s.putBack(now, tune.Inconclusive, tune.ReasonYielded, o.Why)
 	case KindFault:
@@ -184,10 +187,13 @@ func (s Trial) finish(o Observation) (Trial, []Effect) {
 		s.State, s.phase = tune.Committed, phaseDone
 	case o.Kind == KindDone:
 		s.State, s.phase = tune.RolledBack, phaseDone
-	case s.phase == phaseCommitting && (o.Kind == KindFault || o.Kind == KindYield):
+	case s.phase == phaseCommitting && (o.Kind == KindFault || o.Kind == KindYield || o.Kind == KindInterrupt):
 		s.phase, s.Reason, s.Detail = phaseRestoring, tune.ReasonFault, o.Why
-		if o.Kind == KindYield {
+		switch o.Kind {
+		case KindYield:
 			s.Reason = tune.ReasonYielded
+		case KindInterrupt:
+			s.Reason = tune.ReasonInterrupted
 		}
 		return s, []Effect{{Do: DoRollback}}
 	case o.Kind == KindFault:

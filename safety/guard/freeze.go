@@ -1,0 +1,170 @@
+package guard
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"semantos/internal/tune"
+	"semantos/safety/audit"
+)
+
+// A freeze is two small files: one in the data folder, which outlives a boot, and one in the run folder,
+// which every command of the host sees whatever its data folder. That a file is there is what freezes;
+// what it says is for people. Without a guard they are written by whoever may.
+
+const freezeName = "frozen"
+
+// freezeWait bounds what the end of a freeze waits for a busy disk: the file in the run folder stands by
+// then, and holds until the next boot.
+const freezeWait = 3 * time.Second
+
+// Freeze writes both files. Where one cannot be written the other still freezes, beside the error.
+func Freeze(dataDir, runDir string, f tune.Freeze) error {
+	return errors.Join(freezeRun(osDisk{}, runDir, f), freezeData(osDisk{}, absolute(dataDir), f))
+}
+
+func freezeRun(d disk, runDir string, f tune.Freeze) error {
+	if err := os.MkdirAll(runDir, 0o700); err != nil {
+		return runDirError(runDir, err)
+	}
+	path := filepath.Join(runDir, freezeName)
+	if err := writeFreeze(d, path, f); err != nil {
+		return runDirError(path, err)
+	}
+	return nil
+}
+
+func freezeData(d disk, dataDir string, f tune.Freeze) error {
+	done := make(chan error, 1)
+	path := filepath.Join(dataDir, freezeName)
+	go func() { done <- writeFreeze(d, path, f) }()
+	select {
+	case err := <-done:
+		if err != nil {
+			return &tune.Error{Op: "freeze", Subject: path, Err: fmt.Errorf("%w: %w", tune.ErrStorage, err),
+				Hint: "it is frozen until the next boot; make DATA_DIR writable and freeze again to outlive one"}
+		}
+		return nil
+	case <-time.After(freezeWait):
+		return &tune.Error{Op: "freeze", Subject: path, Err: fmt.Errorf("%w: the disk does not answer", tune.ErrStorage),
+			Hint: "it is frozen until the next boot; check the disk and freeze again to outlive one"}
+	}
+}
+
+func writeFreeze(d disk, path string, f tune.Freeze) error {
+	data, err := json.Marshal(f)
+	if err != nil {
+		return err
+	}
+	return d.Replace(path, append(data, '\n'), 0o600)
+}
+
+// Thaw removes both files, and that of the data folder whose command said it.
+func Thaw(dataDir, runDir string) error { return thaw(osDisk{}, dataDir, runDir) }
+
+func thaw(d disk, dataDir, runDir string) error {
+	paths := []string{filepath.Join(absolute(dataDir), freezeName), filepath.Join(runDir, freezeName)}
+	for _, f := range []*tune.Freeze{readFreeze(d, paths[0]), readFreeze(d, paths[1])} {
+		if f != nil && f.DataDir != "" {
+			paths = append(paths, filepath.Join(f.DataDir, freezeName))
+		}
+	}
+	var errs []error
+	for _, path := range paths {
+		if _, err := d.ReadFile(path); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err := d.Remove(path); err != nil {
+			sentinel := tune.ErrStorage
+			if errors.Is(err, fs.ErrPermission) {
+				sentinel = tune.ErrNotPermitted
+			}
+			errs = append(errs, &tune.Error{Op: "thaw", Subject: path, Err: fmt.Errorf("%w: %w", sentinel, err),
+				Hint: "remove the file as root; until then everything stays frozen"})
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Frozen says whether a freeze stands for this data folder or for the host, and whose; nil for none. A
+// file that cannot be read or understood freezes all the same.
+func Frozen(dataDir, runDir string) *tune.Freeze { return frozen(osDisk{}, absolute(dataDir), runDir) }
+
+func frozen(d disk, dataDir, runDir string) *tune.Freeze {
+	for _, dir := range []string{runDir, dataDir} {
+		if dir == "" {
+			continue
+		}
+		if f := readFreeze(d, filepath.Join(dir, freezeName)); f != nil {
+			return f
+		}
+	}
+	return nil
+}
+
+// readFreeze gives nil where there is no file, and where it is another user's to see: then nothing here
+// could be changed either.
+func readFreeze(d disk, path string) *tune.Freeze {
+	data, err := d.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	var f tune.Freeze
+	if err == nil {
+		err = json.Unmarshal(data, &f)
+	}
+	if err != nil || f.By == "" {
+		return &tune.Freeze{By: "somebody", Why: path + " is there and does not say why"}
+	}
+	return &f
+}
+
+func frozenError(op, rollout string, f *tune.Freeze) error {
+	return &tune.Error{Op: op, Subject: rollout, Err: *f, Hint: "semantos freeze --off lets changes be made again"}
+}
+
+// frozen is what stands against every change.
+func (g *engine) frozen() *tune.Freeze { return frozen(g.disk, g.data, g.run) }
+
+// freeze forbids changes, puts back what is under way, and only then waits for the disk.
+func (g *engine) freeze(f tune.Freeze) ([]Restored, error) {
+	f.At, f.DataDir = g.now().UTC(), g.data
+	runErr := freezeRun(g.disk, g.run, f)
+	restored, err := g.undoUncommitted(f.Error())
+	return restored, errors.Join(err, runErr, freezeData(g.disk, g.data, f))
+}
+
+// obeyFreeze puts back what is under way when somebody froze the host from outside.
+func (g *engine) obeyFreeze() {
+	if !g.uncommitted() {
+		return
+	}
+	if f := g.frozen(); f != nil {
+		g.actor = f.By
+		_, _ = g.undoUncommitted(f.Error()) // what failed stays open, and is tried again at the end
+		g.sayFreeze(f.By, f.Why, true)
+	}
+}
+
+// sayFreeze logs who froze or thawed the host, and why.
+func (g *engine) sayFreeze(actor, why string, on bool) {
+	kind := audit.Thawed
+	if on {
+		kind = audit.Frozen
+	}
+	g.say(audit.Entry{Kind: kind, Actor: actor, Detail: why}.Clip())
+}
+
+// adoptFreeze lets the whole host know of a freeze that outlived the boot.
+func (g *engine) adoptFreeze() {
+	here := readFreeze(g.disk, filepath.Join(g.data, freezeName))
+	if here != nil && readFreeze(g.disk, filepath.Join(g.run, freezeName)) == nil {
+		_ = freezeRun(g.disk, g.run, *here) // it stands here all the same
+	}
+}
