@@ -25,6 +25,7 @@ type memory struct {
 	bounded   bool              // the gate's threshold is a calibrated bound
 	missing   int               // outcomes still needed for one
 	unknown   string            // why the threshold rests on nothing: history was never read; "" else
+	frozen    *tune.Freeze      // a person's word that nothing may change
 	held      string            // why an operator holds the loop; "" when free
 	closed    string            // why no trial may start by itself now: its window, its budget; "" when free
 	running   string            // the recommendation on trial
@@ -36,6 +37,7 @@ type memory struct {
 	resting   map[string]rest   // by recommendation or tunable
 	yielded   map[string]string // tunables another writer owns, and how that was seen
 	kept      map[string]change // what was committed, by tunable
+	swings    map[string]swing  // tunables that go back and forth
 }
 
 // rest is one cool-down; times counts how often, so that the next one is longer.
@@ -43,6 +45,7 @@ type rest struct {
 	until time.Time
 	times int
 	why   string
+	hurt  bool // it did harm: a person is warned too
 }
 
 // change is a committed change: the value before the first trial, and the one kept.
@@ -103,6 +106,8 @@ func choose(m *memory, recs []tune.Recommendation, now time.Time) choice {
 // blocked says why nothing at all can be tried.
 func blocked(m *memory, now time.Time) string {
 	switch {
+	case m.frozen != nil:
+		return m.frozen.Error()
 	case m.running != "":
 		return "a trial is running: " + m.running
 	case m.waiting != "":
@@ -149,6 +154,9 @@ func refusedChange(m *memory, c tune.Change, now time.Time) string {
 	}
 	if rest, ok := m.resting[k]; ok && now.Before(rest.until) {
 		return fmt.Sprintf("rests until %s: %s", rest.until.Format(time.TimeOnly), rest.why)
+	}
+	if s, ok := m.swings[k]; ok && now.Before(s.until) {
+		return fmt.Sprintf("is left alone until %s: %s", clock(s.until, now), s.why)
 	}
 	if c.TakesEffect == tune.Restart || c.TakesEffect == tune.Reboot {
 		return "takes effect at " + string(c.TakesEffect) + ": a trial would measure nothing"

@@ -79,7 +79,9 @@ func (l *Loop) decide(symptoms []tune.Symptom, recs []tune.Recommendation, now t
 	l.state.Diagnoses++
 	l.state.LastDiagnosis, l.state.Ready, l.state.Decision = now, true, c.why
 	l.state.Phase, l.state.Reason = "watching", c.why
-	if l.mem.waiting != "" {
+	if l.mem.frozen != nil {
+		l.state.Phase = "frozen"
+	} else if l.mem.waiting != "" {
 		l.state.Phase = "waiting"
 	} else if l.mem.held != "" {
 		l.state.Phase = "held"
@@ -94,7 +96,7 @@ func (l *Loop) decide(symptoms []tune.Symptom, recs []tune.Recommendation, now t
 		l.say("symptoms", fmt.Sprintf("%d symptoms, %d recommendations", len(symptoms), len(recs)), symptoms)
 	}
 	for _, y := range yielded {
-		l.say("yielded", y+" was written by something else and is left alone until restart", nil)
+		l.say("yielded", y+" was written by something else and is left to it until a person applies it again", nil)
 	}
 	if c.rec != nil {
 		l.say("trial", "trying "+c.rec.ID+": "+c.rec.Rationale, *c.rec)

@@ -48,15 +48,18 @@ type Config struct {
 	Calibration    func(ctx context.Context) tune.Calibration        // where the gate stands; nil: never calibrated
 	Leftovers      func(ctx context.Context) ([]tune.Managed, error) // asked at start and after each kept trial
 	Closed         func(now time.Time) string                        // why no trial may start by itself now; may be nil
-	Observe        func(Event)                                       // may be nil; called in order, must not block
-	Now            func() time.Time
-	Log            *slog.Logger
+	// History is read at start and after each trial, so that what rests, what is left to others and what
+	// goes back and forth is known after a restart; nil: each start begins anew.
+	History func(ctx context.Context) ([]tune.Rollout, error)
+	Observe func(Event) // may be nil; called in order, must not block
+	Now     func() time.Time
+	Log     *slog.Logger
 }
 
 // Event is something an operator may want to see as it happens.
 type Event struct {
 	Time    time.Time `json:"time"`
-	Kind    string    `json:"kind"` // leftover, symptoms, trial, outcome, yielded, hold, error
+	Kind    string    `json:"kind"` // leftover, symptoms, trial, outcome, yielded, swinging, hold, freeze, error
 	Message string    `json:"message"`
 	Data    any       `json:"data,omitempty"`
 }
@@ -72,7 +75,9 @@ type Loop struct {
 	symptoms []tune.Symptom
 	recs     []tune.Recommendation
 	lastPoll time.Time
-	window   int // counts resets: a sample that began before the newest one is dropped
+	queue    []*waiter
+	onPlace  string // the rollout that runs, where its id is known
+	window   int    // counts resets: a sample that began before the newest one is dropped
 }
 
 // New checks the configuration.
@@ -104,6 +109,7 @@ type finished struct {
 
 // Run works until ctx ends, then waits for a running trial to put its changes back.
 func (l *Loop) Run(ctx context.Context) error {
+	l.recall(ctx)
 	l.leftovers(ctx)
 	ticker := time.NewTicker(l.cfg.SampleInterval)
 	defer ticker.Stop()

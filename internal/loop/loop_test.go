@@ -171,7 +171,9 @@ func TestNotBeforeAFullWindowAndTwoDiagnoses(t *testing.T) {
 		if s := l.State(); s.Phase != "rolling_out" || s.Running != cure.ID {
 			t.Errorf("after 21 s: %+v", s)
 		}
-		if err := l.Begin("x"); !errors.Is(err, tune.ErrBusy) {
+		waits, leave := context.WithTimeout(t.Context(), time.Second)
+		defer leave()
+		if err := l.Enter(waits, byHand("x"), func(string) {}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a second trial could begin: %v", err)
 		}
 		cancel()
@@ -208,7 +210,7 @@ func TestAPersonsTrialExcludesTheLoop(t *testing.T) {
 		m := &machine{t: t, sick: true, interval: 5 * time.Second, offers: []tune.Recommendation{cure},
 			verdict: map[string]tune.Rollout{cure.ID: committed(cure)}}
 		l := m.loop(On)
-		if err := l.Begin("by hand"); err != nil {
+		if err := l.Enter(t.Context(), byHand("by hand"), nil); err != nil {
 			t.Fatal(err)
 		}
 		watch(t, l, 5*time.Minute)
@@ -308,7 +310,7 @@ func TestRoundingIsNotDrift(t *testing.T) {
 			return []tune.Managed{{Tunable: "vm.a", Target: "host", Original: "8", Current: "4096", State: "committed"},
 				{Tunable: "vm.other", Target: "host", Original: "1", Current: "2", State: "committed"}}, nil
 		}
-		if err := l.Begin(first.ID); err != nil {
+		if err := l.Enter(t.Context(), byHand(first.ID), nil); err != nil {
 			t.Fatal(err)
 		}
 		l.End(committed(first), nil)

@@ -53,7 +53,7 @@ func (m *memory) remember(r tune.Rollout, err error, now time.Time) string {
 	rec := r.Recommendation
 	switch r.State {
 	case tune.Committed:
-		m.keep(rec)
+		m.keep(r)
 		m.faults = 0
 		return "committed"
 	case tune.Held, tune.Running:
@@ -63,7 +63,7 @@ func (m *memory) remember(r tune.Rollout, err error, now time.Time) string {
 		m.rest(rec.ID, vetoedPeriod(), "vetoed: "+r.Reason, now)
 		return "vetoed"
 	}
-	m.forget(rec)
+	m.forget(r)
 	switch r.Reason {
 	case tune.ReasonNoEffect:
 		m.rest(rec.ID, noEffectPeriod(), "it had no effect", now)
@@ -85,6 +85,7 @@ func (m *memory) remember(r tune.Rollout, err error, now time.Time) string {
 		m.pause(faultPeriod(), "the last trial failed", now)
 	default: // worse, a limit, or a reason of the gate that came later: all of them undo
 		m.restAll(rec, hurtPeriod(), "it was put back: "+r.Reason, now)
+		m.hurt(rec)
 		m.pause(faultPeriod(), "the last trial was put back: "+r.Reason, now)
 	}
 	return "rolled_back_" + outcomeWord(r.Reason)
@@ -133,24 +134,37 @@ func (m *memory) restAll(rec tune.Recommendation, p period, why string, now time
 	}
 }
 
-func (m *memory) keep(rec tune.Recommendation) {
+// hurt marks what rests because it did harm.
+func (m *memory) hurt(rec tune.Recommendation) {
+	for _, c := range rec.Changes {
+		k := changeKey(c.Tunable, c.Target)
+		r := m.resting[k]
+		r.hurt = true
+		m.resting[k] = r
+	}
+}
+
+// keep is what a commit means: what rested worked after all, and what was yielded somebody took back.
+func (m *memory) keep(r tune.Rollout) {
+	rec := r.Recommendation
 	delete(m.resting, rec.ID)
 	for _, c := range rec.Changes {
 		k := changeKey(c.Tunable, c.Target)
 		delete(m.resting, k)
+		delete(m.yielded, k)
 		from := c.Current
 		if old, ok := m.kept[k]; ok {
 			from = old.from
 		}
-		m.kept[k] = change{from: from, to: c.Proposed}
+		m.kept[k] = change{from: from, to: r.Standing(c)}
 	}
 }
 
 // forget drops what a rollback took back: the value before is right again.
-func (m *memory) forget(rec tune.Recommendation) {
-	for _, c := range rec.Changes {
+func (m *memory) forget(r tune.Rollout) {
+	for _, c := range r.Recommendation.Changes {
 		k := changeKey(c.Tunable, c.Target)
-		if kept, ok := m.kept[k]; ok && kept.to == c.Proposed {
+		if kept, ok := m.kept[k]; ok && kept.to == r.Standing(c) {
 			delete(m.kept, k)
 		}
 	}

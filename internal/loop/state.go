@@ -26,6 +26,11 @@ func (l *Loop) State() tune.LoopState {
 			s.Resting = append(s.Resting, tune.Resting{What: what, Until: r.until, Why: r.why})
 		}
 	}
+	for _, what := range slices.Sorted(maps.Keys(l.mem.swings)) {
+		if w := l.mem.swings[what]; now.Before(w.until) {
+			s.Resting = append(s.Resting, tune.Resting{What: what, Until: w.until, Why: w.why})
+		}
+	}
 	s.Yielded = slices.Sorted(maps.Keys(l.mem.yielded))
 	if s.Yielded == nil {
 		s.Yielded = []string{}
@@ -72,22 +77,7 @@ func (l *Loop) Resume() {
 	l.say("hold", "trials may start again", nil)
 }
 
-// Begin claims the one place for a trial that a person started; it fails with tune.ErrBusy while another
-// one runs. Every Begin needs an End.
-func (l *Loop) Begin(recommendation string) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.mem.running != "" {
-		return &tune.Error{Op: "start rollout of", Subject: recommendation,
-			Err:  fmt.Errorf("%w: rollout of %s is running", tune.ErrBusy, l.mem.running),
-			Hint: "wait for it, or see semantos status and semantos rollback"}
-	}
-	l.mem.running = recommendation
-	l.state.Phase, l.state.Reason = "rolling_out", "a person's trial is running: "+recommendation
-	return nil
-}
-
-// End records the end of a trial that Begin claimed.
+// End records the end of a trial whose Enter claimed the place.
 func (l *Loop) End(r tune.Rollout, err error) { l.end(context.Background(), r, err) }
 
 // RolledBack tells the loop that a person put a committed rollout back.
@@ -108,10 +98,12 @@ func (l *Loop) end(ctx context.Context, r tune.Rollout, err error) {
 	l.mu.Lock()
 	outcome := l.mem.remember(r, err, l.cfg.Now())
 	l.mem.inherit(standing)
-	l.mem.running = ""
 	clear(l.mem.streak)
 	l.state.Decisions[outcome]++
-	l.state.Phase, l.state.Reason = "warming", "a fresh window after a trial"
+	l.free("")
+	if l.mem.running == "" {
+		l.state.Phase, l.state.Reason = "warming", "a fresh window after a trial"
+	}
 	// The window holds both sides of the trial; a diagnosis over it would be of neither.
 	l.snap.Window = 0
 	l.window++
@@ -121,6 +113,47 @@ func (l *Loop) end(ctx context.Context, r tune.Rollout, err error) {
 		text = fmt.Sprintf("%s: %s: %v", r.Recommendation.ID, outcome, err)
 	}
 	l.say("outcome", strings.TrimSpace(text), r)
+	l.recallSwings(ctx)
+}
+
+// recall rebuilds from history what is to be left alone.
+func (l *Loop) recall(ctx context.Context) {
+	if l.cfg.History == nil {
+		return
+	}
+	history, err := l.cfg.History(ctx)
+	if err != nil {
+		l.fail("read history", err)
+		return
+	}
+	l.mu.Lock()
+	past := replay(newMemory(l.mem.mode), history)
+	l.mem.resting, l.mem.yielded = past.resting, past.yielded // what stands is asked of the journal
+	l.mu.Unlock()
+	l.recallSwings(ctx)
+}
+
+// recallSwings looks for tunables that go back and forth, and says of each new one.
+func (l *Loop) recallSwings(ctx context.Context) {
+	if l.cfg.History == nil {
+		return
+	}
+	history, err := l.cfg.History(ctx)
+	if err != nil {
+		l.fail("read history", err)
+		return
+	}
+	now := l.cfg.Now()
+	found := swings(history, now)
+	l.mu.Lock()
+	before := l.mem.swings
+	l.mem.swings = found
+	l.mu.Unlock()
+	for _, k := range slices.Sorted(maps.Keys(found)) {
+		if before[k] != found[k] {
+			l.say("swinging", fmt.Sprintf("%s is left alone until %s: %s", k, clock(found[k].until, now), found[k].why), nil)
+		}
+	}
 }
 
 // standing asks what a kept trial left in place: the kernel may have rounded what was proposed, and that

@@ -5,23 +5,32 @@ import "time"
 // Rollout is the staged trial of one recommendation, as apply prints it and history keeps it.
 // ID is "<recommendation id>-<start, unix seconds in base 36>".
 type Rollout struct {
-	ID             string         `json:"id"`
-	Recommendation Recommendation `json:"recommendation"`
-	State          State          `json:"state"`
-	Stages         []Stage        `json:"stages"`
-	Effect         *Effect        `json:"effect"` // null: nothing was measured
-	Reason         string         `json:"reason"`
-	Detail         string         `json:"detail,omitempty"` // a sentence for people
-	Actor          string         `json:"actor"`            // "uid 0", "serve"
-	Meter          string         `json:"meter,omitempty"`
-	Started        time.Time      `json:"started"`
-	Ended          time.Time      `json:"ended,omitzero"`
-	ExposedSeconds float64        `json:"exposed_seconds"`     // how long anything of it stood while it was tried
-	Persisted      []string       `json:"persisted,omitempty"` // files written by --persist
-	BootID         string         `json:"boot_id,omitempty"`
-	Resumed        int            `json:"resumed,omitempty"` // how often it went on after serve had ended
-	Undone         time.Time      `json:"undone,omitzero"`   // when a person put back what was committed
-	Gate           *Admission     `json:"gate,omitempty"`    // null: it never reached the gate, or before it was recorded
+	ID             string           `json:"id"`
+	Recommendation Recommendation   `json:"recommendation"`
+	State          State            `json:"state"`
+	Stages         []Stage          `json:"stages"`
+	Effect         *Effect          `json:"effect"` // null: nothing was measured
+	Reason         string           `json:"reason"`
+	Detail         string           `json:"detail,omitempty"` // a sentence for people
+	Actor          string           `json:"actor"`            // "uid 0", "serve"
+	Meter          string           `json:"meter,omitempty"`
+	Started        time.Time        `json:"started"`
+	Ended          time.Time        `json:"ended,omitzero"`
+	ExposedSeconds float64          `json:"exposed_seconds"`     // how long anything of it stood while it was tried
+	Persisted      []string         `json:"persisted,omitempty"` // files written by --persist
+	BootID         string           `json:"boot_id,omitempty"`
+	Resumed        int              `json:"resumed,omitempty"` // how often it went on after serve had ended
+	Kept           map[string]Value `json:"kept,omitempty"`    // by tunable@target: what reads back where the kernel rounded
+	Undone         time.Time        `json:"undone,omitzero"`   // when a person put back what was committed
+	Gate           *Admission       `json:"gate,omitempty"`    // null: it never reached the gate, or before it was recorded
+}
+
+// Standing is what a kept change left in place: the kernel may have rounded what was proposed.
+func (r Rollout) Standing(c Change) Value {
+	if v, rounded := r.Kept[c.Tunable+"@"+c.Target]; rounded {
+		return v
+	}
+	return c.Proposed
 }
 
 // Stage is one share of exposure and its judgement.

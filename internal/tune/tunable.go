@@ -88,6 +88,40 @@ func (p Pos) String() string { return fmt.Sprintf("%s:%d", p.File, p.Line) }
 // Settle is the time a written value needs until signals show it.
 func (t *Tunable) Settle() time.Duration { return time.Duration(t.SettleMS) * time.Millisecond }
 
+// Class is the part of the kernel that a tunable belongs to: effects of one class can be told from those
+// of another only when they are tried one after the other. What is in no family is a class of its own.
+func (t *Tunable) Class() string {
+	name := t.Name
+	if t.Domain == "cgroup" {
+		name = strings.TrimPrefix(name, "cgroup/")
+		for prefix, class := range map[string]string{"memory": ClassMemory, "cpu": ClassCPU, "io": ClassStorage, "blkio": ClassStorage} {
+			if strings.HasPrefix(name, prefix) { // cpuset too
+				return class
+			}
+		}
+		return t.Domain
+	}
+	switch t.Domain {
+	case "vm", "mm":
+		return ClassMemory
+	case "net-core", "net-ipv4", "net-ipv6", "conntrack", "socket":
+		return ClassNet
+	case "block", "fs":
+		return ClassStorage
+	case "sched":
+		return ClassCPU
+	}
+	return t.Domain
+}
+
+// The classes of more than one domain.
+const (
+	ClassMemory  = "memory"
+	ClassNet     = "net"
+	ClassStorage = "storage"
+	ClassCPU     = "cpu"
+)
+
 // Templated reports whether the target is part of the instance's name.
 func (t *Tunable) Templated() bool { return strings.Contains(t.Name, "{") }
 

@@ -86,6 +86,7 @@ type State string
 
 // The states. The last four are the ones a finished apply can print.
 const (
+	Queued     State = "queued"
 	Running    State = "running"
 	Committed  State = "committed"
 	RolledBack State = "rolled_back"

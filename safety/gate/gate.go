@@ -3,6 +3,7 @@ package gate
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"semantos/internal/tune"
@@ -28,13 +29,19 @@ type Calibration interface {
 	Standing(ctx context.Context) tune.Calibration
 }
 
-// Config is what the gate asks. Calibration may be nil: then nothing was learned yet.
+// Pace says what should be left alone for a while, and why: cool-downs, what goes back and forth.
+type Pace interface {
+	Objections(ctx context.Context, changes []tune.Change) ([]string, error)
+}
+
+// Config is what the gate asks. Calibration may be nil: then nothing was learned yet. So may Pace.
 type Config struct {
 	Tau         float64 // the loosest threshold ever allowed
 	Tunables    Tunables
 	Ranges      Ranges
 	Live        Live
 	Calibration Calibration
+	Pace        Pace
 	Facts       tune.Facts
 	Outcomes    int // unsafe ones needed for a bound; said when Calibration is nil
 }
@@ -51,7 +58,8 @@ type Decision struct {
 	Note       string // "uncalibrated, 9 more needed", or why history does not tell
 	Calibrated bool
 	Tau        float64
-	Uncertain  bool // u alone is in the way: trying it with --yes tells whether the veto was right
+	Mixed      string // why the effects of the bundle cannot be told apart; "" when they can
+	Uncertain  bool   // u alone is in the way: trying it with --yes tells whether the veto was right
 }
 
 // Admitted reports whether the rollout may start; yes passes every veto.
@@ -74,6 +82,7 @@ func (g *Gate) Check(ctx context.Context, rec tune.Recommendation) (Decision, er
 	if err != nil {
 		return d, fmt.Errorf("ask what is live: %w", err)
 	}
+	var classes []string
 	for _, c := range rec.Changes {
 		t, _, err := g.cfg.Tunables.Lookup(c.Tunable)
 		if err != nil {
@@ -92,7 +101,15 @@ func (g *Gate) Check(ctx context.Context, rec tune.Recommendation) (Decision, er
 			return d, err
 		}
 		d.Vetoes = append(d.Vetoes, said...)
+		if class := t.Class(); !slices.Contains(classes, class) {
+			classes = append(classes, class)
+		}
 	}
+	if len(classes) > 1 {
+		d.Mixed = "changes of " + strings.Join(classes, " and ") + " in one trial: their effects cannot be told apart"
+		d.Vetoes = append(d.Vetoes, d.Mixed)
+	}
+	d.Vetoes = append(d.Vetoes, g.pace(ctx, rec.Changes)...)
 	d.Uncertain = len(d.Vetoes) == 1 && !(rec.Uncertainty < d.Tau)
 	return d, nil
 }
@@ -107,6 +124,18 @@ func (g *Gate) forbidden(t *tune.Tunable, c tune.Change) error {
 		return err
 	}
 	return tune.ForbiddenBeside(t, target, g.cfg.Tunables.Lookup)
+}
+
+// pace is what rests. History that cannot be read rests everything: nobody knows what did harm an hour ago.
+func (g *Gate) pace(ctx context.Context, changes []tune.Change) []string {
+	if g.cfg.Pace == nil {
+		return nil
+	}
+	said, err := g.cfg.Pace.Objections(ctx, changes)
+	if err != nil {
+		return []string{"history cannot be read, so what should rest is not known: " + err.Error()}
+	}
+	return said
 }
 
 // threshold is the smaller of TAU and the calibrated one: taking the larger would lose the guarantee.

@@ -137,3 +137,49 @@ func TestCalibrationOnlyTightens(t *testing.T) {
 		}
 	}
 }
+
+type fakePace struct {
+	said []string
+	err  error
+}
+
+func (f fakePace) Objections(context.Context, []tune.Change) ([]string, error) { return f.said, f.err }
+
+// What rests, and what mixes classes, is a veto that a person passes; unknown history rests everything.
+func TestPaceAndClasses(t *testing.T) {
+	t.Parallel()
+	domain := func(name, domain string) *tune.Tunable {
+		return &tune.Tunable{Name: name, Domain: domain, Kind: tune.KindInteger}
+	}
+	for _, tc := range []struct {
+		name  string
+		pace  fakePace
+		names []string
+		veto  string
+	}{
+		{"nothing rests", fakePace{}, []string{"vm.a"}, ""},
+		{"it rests", fakePace{said: []string{"vm.a rests until 12:00"}}, []string{"vm.a"}, "vm.a rests until 12:00"},
+		{"nobody knows", fakePace{err: tune.ErrStorage}, []string{"vm.a"}, "history cannot be read"},
+		{"one family", fakePace{}, []string{"vm.a", "mm/b", "cgroup/memory.high"}, ""},
+		{"one family of the network", fakePace{}, []string{"net.a", "net.b", "socket/c"}, ""},
+		{"two classes", fakePace{}, []string{"vm.a", "net.a"}, "changes of memory and net in one trial: their effects cannot be told apart"},
+		{"a cgroup's processor and memory", fakePace{}, []string{"cgroup/memory.high", "cgroup/cpuset.cpus"}, "memory and cpu"},
+		{"a class of its own", fakePace{}, []string{"kernel.a", "sched/b"}, "kernel and cpu"},
+	} {
+		cfg := testGate()
+		cfg.Pace = tc.pace
+		cfg.Tunables = shelve(domain("vm.a", "vm"), domain("mm/b", "mm"), domain("cgroup/memory.high", "cgroup"), domain("cgroup/cpuset.cpus", "cgroup"),
+			domain("net.a", "net-core"), domain("net.b", "conntrack"), domain("socket/c", "socket"), domain("kernel.a", "kernel"), domain("sched/b", "sched"))
+		var changes []tune.Change
+		for _, n := range tc.names {
+			changes = append(changes, tune.Change{Tunable: n, Target: "x", Proposed: "1"})
+		}
+		d, err := New(cfg).Check(t.Context(), advice(0.3, changes...))
+		if err != nil || d.Admitted(false) != (tc.veto == "") || !strings.Contains(d.Reason(), tc.veto) || !d.Admitted(true) {
+			t.Errorf("%s: %+v, %v", tc.name, d, err)
+		}
+		if (d.Mixed != "") != strings.Contains(tc.veto, " and ") {
+			t.Errorf("%s: mixed %q", tc.name, d.Mixed)
+		}
+	}
+}

@@ -165,7 +165,7 @@ func (r *Runner) Run(ctx context.Context, req Request, progress func(Event)) (tu
 	}
 	trial := NewTrial(plan, Policy{Measure: measure, Measured: meter != nil, LossMS: lossOf(meter),
 		Margin: req.Margin, Limits: req.Limits, Set: req.Set, Yes: req.Yes, Hold: req.Hold, Gates: req.Gates})
-	run := &run{Runner: r, req: req, meter: meter, trial: trial, out: out, progress: progress, note: decision.Note}
+	run := &run{Runner: r, req: req, meter: meter, trial: trial, out: out, progress: progress, note: decision.Note, mixed: decision.Mixed}
 	return run.whole(ctx, Observation{Kind: KindBegin})
 }
 
@@ -181,6 +181,7 @@ func (r *run) whole(ctx context.Context, first Observation) (tune.Rollout, error
 	r.saver = newSaver(r.req.Keeper)
 	err := r.loop(ctx, first)
 	r.saver.stop()
+	r.out.Detail = join(r.out.Detail, r.mixed)
 	if !r.suspended {
 		r.recordEnd(r.out)
 	}
@@ -199,9 +200,10 @@ type run struct {
 	watch    *watch
 	looks    <-chan time.Time // when the watch is to look
 	exposure exposureClock
-	unheard  bool  // held with nobody to hear
-	wrote    bool  // a value was applied: there is something to put back
-	fatal    error // what the caller must know beside the rollout
+	mixed    string // why effects of the bundle cannot be told apart
+	unheard  bool   // held with nobody to hear
+	wrote    bool   // a value was applied: there is something to put back
+	fatal    error  // what the caller must know beside the rollout
 	saver    *saver
 	// suspended: everything is put back, and the next process goes on.
 	suspended bool

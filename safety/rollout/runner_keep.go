@@ -42,7 +42,7 @@ func (r *Runner) Resume(ctx context.Context, s Saved, req Request, progress func
 		return refused(err.Error(), nil)
 	}
 	out.Resumed++
-	run := &run{Runner: r, req: req, meter: req.Meter, trial: s.Trial, out: out, progress: progress, wrote: true,
+	run := &run{Runner: r, req: req, meter: req.Meter, trial: s.Trial, out: out, progress: progress, wrote: true, mixed: decision.Mixed,
 		exposure: exposureClock{total: s.Exposed}}
 	down := r.cfg.Now().Sub(s.At)
 	run.tellText(fmt.Sprintf("goes on after %s without serve, in stage %d of %d", down.Round(time.Second),
