@@ -25,6 +25,8 @@ type Rollouts interface {
 	Rollback(ctx context.Context, req RollbackRequest) (RollbackResult, error)
 	Advance(ctx context.Context, req AdvanceRequest) (tune.Rollout, error)
 	Hold(ctx context.Context, req HoldRequest) (tune.LoopState, error)
+	Abort(ctx context.Context, req AbortRequest) (tune.Rollout, error)
+	Freeze(ctx context.Context, req FreezeRequest) (FreezeResult, error)
 	Calibrate(ctx context.Context) (tune.Calibration, error)
 }
 
@@ -101,6 +103,27 @@ type HoldRequest struct {
 	Actor string `json:"-"`
 }
 
+// AbortRequest ends one rollout, by its id or its recommendation's: what runs is put back, what waits never begins.
+type AbortRequest struct {
+	ID    string `json:"id"`
+	Why   string `json:"why,omitempty"`
+	Actor string `json:"-"`
+}
+
+// FreezeRequest forbids every change on the host, or with freeze false allows them again.
+type FreezeRequest struct {
+	Freeze bool   `json:"freeze"`
+	Why    string `json:"why,omitempty"`
+	Actor  string `json:"-"`
+}
+
+// FreezeResult is the freeze that stands, and what was put back for it.
+type FreezeResult struct {
+	Frozen   *tune.Freeze   `json:"frozen,omitempty"`
+	Rollouts []tune.Rollout `json:"rollouts"`
+	Restored []tune.Managed `json:"restored"`
+}
+
 // SampleRequest answers a progress event of kind "sample" with its sequence number; Error instead of a
 // sample says that the client's meter failed.
 type SampleRequest struct {
@@ -119,6 +142,8 @@ type Status struct {
 	Calibration tune.Calibration `json:"calibration"`
 	// Limits are what no trial may break or use up.
 	Limits tune.LimitStanding `json:"limits"`
+	// Frozen is a person's word that nothing may change.
+	Frozen *tune.Freeze `json:"frozen,omitempty"`
 }
 
 // HistoryQuery picks one rollout by id, or the newest ones.

@@ -88,6 +88,18 @@ func (r *room) Advance(context.Context, AdvanceRequest) (tune.Rollout, error) {
 func (r *room) Hold(context.Context, HoldRequest) (tune.LoopState, error) {
 	return r.state, r.err
 }
+func (r *room) Abort(_ context.Context, req AbortRequest) (tune.Rollout, error) {
+	out := exampleRollout()
+	out.State, out.Detail = tune.RolledBack, "stopped by "+req.Actor+"; "+req.Why
+	return out, r.err
+}
+func (r *room) Freeze(_ context.Context, req FreezeRequest) (FreezeResult, error) {
+	if !req.Freeze || r.snap.Ticks == 0 {
+		return FreezeResult{}, r.err
+	}
+	return FreezeResult{Frozen: &tune.Freeze{At: noon, By: req.Actor, Why: req.Why}, Rollouts: []tune.Rollout{exampleRollout()},
+		Restored: []tune.Managed{{Tunable: "vm.a", State: "restored"}}}, r.err
+}
 func (r *room) Calibrate(context.Context) (tune.Calibration, error) {
 	return exampleCalibration(), r.err
 }
@@ -97,7 +109,7 @@ func (r *room) Sample(_ context.Context, req SampleRequest) error {
 }
 func (r *room) Status(context.Context) (Status, error) {
 	return Status{Rollouts: []tune.Rollout{exampleRollout(), {State: tune.Vetoed}}, Loop: r.state,
-		Calibration: exampleCalibration(), Limits: exampleLimits()}, r.err
+		Calibration: exampleCalibration(), Limits: exampleLimits(), Frozen: &tune.Freeze{At: noon, By: "uid 0", Why: "w", DataDir: "/d"}}, r.err
 }
 func (r *room) History(context.Context, HistoryQuery) ([]tune.Rollout, error) {
 	return []tune.Rollout{exampleRollout()}, r.err

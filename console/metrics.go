@@ -98,7 +98,7 @@ func (p *page) Collect(ch chan<- prometheus.Metric) {
 	s := p.watch.State()
 	gauge(p.info, 1, p.version, runtime.Version())
 	gauge(p.ready, truth(s.Ready))
-	for _, phase := range []string{"starting", "warming", "watching", "rolling_out", "waiting", "held", "stopped"} {
+	for _, phase := range []string{"starting", "warming", "watching", "rolling_out", "waiting", "held", "frozen", "stopped"} {
 		gauge(p.phase, truth(s.Phase == phase), phase)
 	}
 	count(p.ticks, s.Ticks)

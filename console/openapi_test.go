@@ -85,8 +85,8 @@ func TestSchemasMatchTypes(t *testing.T) {
 		"RecommendRequest": RecommendRequest{}, "ApplyRequest": ApplyRequest{}, "RollbackRequest": RollbackRequest{},
 		"AdvanceRequest": AdvanceRequest{}, "HoldRequest": HoldRequest{}, "CalibrateRequest": CalibrateRequest{}, "Calibration": tune.Calibration{},
 		"CalibrationWindow": tune.Window{}, "DriftCut": tune.DriftCut{}, "Accuracy": tune.Accuracy{}, "Admission": tune.Admission{},
-		"SampleRequest": SampleRequest{}, "LimitStanding": tune.LimitStanding{},
-		"Node":          tune.Node{}, "Edge": tune.Edge{}, "SearchRequest": SearchRequest{}, "SearchResult": SearchResult{}, "SearchHit": SearchHit{},
+		"SampleRequest": SampleRequest{}, "AbortRequest": AbortRequest{}, "FreezeRequest": FreezeRequest{}, "FreezeResult": FreezeResult{}, "Freeze": tune.Freeze{}, "LimitStanding": tune.LimitStanding{},
+		"Node": tune.Node{}, "Edge": tune.Edge{}, "SearchRequest": SearchRequest{}, "SearchResult": SearchResult{}, "SearchHit": SearchHit{},
 		"NeighborhoodRequest": NeighborhoodRequest{}, "Neighborhood": Neighborhood{}, "Reached": Reached{}, "PathRequest": PathRequest{},
 		"Path": Path{}, "DecayRequest": DecayRequest{}, "Decay": Decay{}, "DecayedEdge": DecayedEdge{}, "TunableRequest": TunableRequest{},
 		"EdgeRequest": EdgeRequest{}, "InduceRequest": InduceRequest{}, "SweepRun": SweepRun{}, "Findings": Findings{}, "Finding": Finding{},
@@ -128,7 +128,7 @@ func TestAnswersMatchTheContract(t *testing.T) {
 	doc := contract(t)
 	bodies := map[string]string{
 		"/get_recommendations": `{"window_s":8}`, "/apply": `{"id":"0123456789ab"}`, "/rollback": `{"all":true}`,
-		"/rollout/advance": `{"id":"x"}`, "/rollout/hold": `{"hold":true}`, "/calibrate": `{}`,
+		"/rollout/advance": `{"id":"x"}`, "/rollout/abort": `{"id":"x","why":"w"}`, "/freeze": `{"freeze":true,"why":"w"}`, "/rollout/hold": `{"hold":true}`, "/calibrate": `{}`,
 		"/rollout/sample": `{"rollout":"x","seq":1,"sample":{"p95_ms":3}}`,
 		"/kb/search":      `{"text":"accept queue","by":"fused","limit":3}`, "/kb/typed_neighborhood": `{"node":"vm.a","depth":2,"types":["relieves"]}`,
 		"/kb/dependency_path": `{"from":"vm.a","to":"vm.b"}`, "/kb/decay": `{"at":"2026-04-04T12:00:00Z"}`,

@@ -44,6 +44,7 @@ func problemTypes() []problemType {
 		{"drifted", tune.ErrDrifted, http.StatusConflict},
 		{"busy", tune.ErrBusy, http.StatusConflict},
 		{"vetoed", tune.ErrVetoed, http.StatusConflict},
+		{"frozen", tune.ErrFrozen, http.StatusConflict},
 		{"no-data", tune.ErrNoData, http.StatusServiceUnavailable},
 		{"storage", tune.ErrStorage, http.StatusInternalServerError},
 		{"corrupt", tune.ErrCorrupt, http.StatusInternalServerError},

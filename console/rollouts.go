@@ -120,6 +120,39 @@ func (c *Console) hold(ctx echo.Context) error {
 	return answer(ctx, s)
 }
 
+func (c *Console) abort(ctx echo.Context) error {
+	var req AbortRequest
+	if err := c.read(ctx, &req); err != nil {
+		return err
+	}
+	if req.ID == "" {
+		return refuse(http.StatusBadRequest, "give the id of a rollout; /status lists what runs and waits", "no id to abort")
+	}
+	req.Actor = actor(ctx)
+	r, err := c.cfg.Rollouts.Abort(ctx.Request().Context(), req)
+	if err != nil {
+		return err
+	}
+	return answer(ctx, rollout(r))
+}
+
+func (c *Console) freeze(ctx echo.Context) error {
+	var req FreezeRequest
+	if err := c.read(ctx, &req); err != nil {
+		return err
+	}
+	if !req.Freeze && req.Why != "" {
+		return refuse(http.StatusBadRequest, "give why with freeze true only", "a reason to thaw is kept nowhere")
+	}
+	req.Actor = actor(ctx)
+	res, err := c.cfg.Rollouts.Freeze(ctx.Request().Context(), req)
+	if err != nil {
+		return err
+	}
+	res.Rollouts, res.Restored = rollouts(res.Rollouts), list(res.Restored)
+	return answer(ctx, res)
+}
+
 func (c *Console) sample(ctx echo.Context) error {
 	var req SampleRequest
 	if err := c.read(ctx, &req); err != nil {

@@ -96,6 +96,9 @@ func (a *app) apply(ctx context.Context, args []string, f applyFlags) error {
 	if f.dryRun {
 		return a.dryRun(ctx, r, store, rec)
 	}
+	if err := a.refuseFrozen("apply"); err != nil {
+		return err
+	}
 	if c := a.serving(ctx); c != nil {
 		return a.applyThrough(ctx, c, rec, f, meter)
 	}
@@ -159,10 +162,11 @@ type dryRunDocument struct {
 	Admissible     bool                `json:"admissible"`
 	Veto           string              `json:"veto,omitempty"`
 	Note           string              `json:"note,omitempty"`
+	Frozen         *tune.Freeze        `json:"frozen,omitempty"` // refused until it is taken back, whatever --yes says
 }
 
 func (a *app) dryRun(ctx context.Context, r *rooms, store store, rec tune.Recommendation) error {
-	decision, err := r.newGate(a.cfg, a.onDisk(), a.newCalibrator(store)).Check(ctx, rec)
+	decision, err := r.newGate(a.cfg, a.onDisk(), a.newCalibrator(store), a.newPace(store)).Check(ctx, rec)
 	if err != nil {
 		return err
 	}
@@ -171,11 +175,15 @@ func (a *app) dryRun(ctx context.Context, r *rooms, store store, rec tune.Recomm
 		return err
 	}
 	decision.Vetoes = append(decision.Vetoes, spent.vetoes(a.now())...)
-	doc := dryRunDocument{Recommendation: rec, Admissible: decision.Admitted(false), Veto: decision.Reason(), Note: decision.Note}
+	doc := dryRunDocument{Recommendation: rec, Admissible: decision.Admitted(false), Veto: decision.Reason(), Note: decision.Note,
+		Frozen: a.frozen()}
 	return a.print(doc, func() {
 		showDiff(a.stdout, rec)
 		if !doc.Admissible {
 			fmt.Fprintf(a.stdout, "Would be vetoed: %s\n", oneLine(doc.Veto))
+		}
+		if doc.Frozen != nil {
+			fmt.Fprintf(a.stdout, "Would be refused: %s\n", oneLine(doc.Frozen.Error()))
 		}
 		fmt.Fprintln(a.stdout, "Nothing was written.")
 	})

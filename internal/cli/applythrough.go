@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"semantos/console"
@@ -35,6 +36,8 @@ func (a *app) applyThrough(ctx context.Context, c *client, rec tune.Recommendati
 	defer leave()
 	over := make(chan struct{})
 	defer close(over)
+	follow := &follower{app: a, client: c, meter: meter, start: a.now()}
+	follow.rollout.Store(&rec.ID) // until serve says which of its rollouts it is
 	go func() {
 		select {
 		case <-over:
@@ -42,15 +45,14 @@ func (a *app) applyThrough(ctx context.Context, c *client, rec tune.Recommendati
 			a.say("interrupted: putting back")
 			ask, cancel := context.WithTimeout(context.WithoutCancel(ctx), interruptTime)
 			defer cancel()
-			var doc console.RollbackResult
-			if err := c.call(ask, http.MethodPost, "/rollback", console.RollbackRequest{ID: rec.ID}, &doc); err != nil {
+			var doc tune.Rollout
+			if err := c.call(ask, http.MethodPost, "/rollout/abort", console.AbortRequest{ID: *follow.rollout.Load()}, &doc); err != nil {
 				leave()
 			}
 		}
 	}()
 	if f.hold {
-		a.say(`when it holds, let it go on with: curl --unix-socket %s -H "Content-Type: application/json" -d '{"id":"%s"}' http://semantos/rollout/advance`,
-			c.socket, rec.ID)
+		a.say("when it holds, let it go on with: semantos advance %s", rec.ID)
 	}
 	resp, err := c.do(requestCtx, http.MethodPost, "/apply", req, "text/event-stream")
 	if err != nil {
@@ -60,7 +62,6 @@ func (a *app) applyThrough(ctx context.Context, c *client, rec tune.Recommendati
 	if resp.StatusCode >= http.StatusBadRequest {
 		return problem(resp)
 	}
-	follow := &follower{app: a, client: c, meter: meter, start: a.now()}
 	rollout, err := follow.read(requestCtx, resp.Body)
 	return a.finish(rollout, err)
 }
@@ -79,10 +80,11 @@ const interruptTime = 15 * time.Second
 
 // follower reads the events of one rollout.
 type follower struct {
-	app    *app
-	client *client
-	meter  rollout.Meter
-	start  time.Time
+	app     *app
+	client  *client
+	meter   rollout.Meter
+	start   time.Time
+	rollout atomic.Pointer[string]
 }
 
 // read prints progress, answers what asks for a sample, and ends with the rollout or the problem.
@@ -139,6 +141,9 @@ func (f *follower) progress(ctx context.Context, data []byte) error {
 	var e wireEvent
 	if err := json.Unmarshal(data, &e); err != nil {
 		return fmt.Errorf("read progress from serve: %w", err)
+	}
+	if e.Rollout != "" {
+		f.rollout.Store(&e.Rollout)
 	}
 	if e.Kind == "sample" && f.meter != nil {
 		var want sampleWanted

@@ -193,6 +193,9 @@ func (a *app) storageFindings(ctx context.Context) []finding {
 		add("journal", "bad", err.Error(), tune.Hint(err))
 		return out
 	}
+	if f := a.frozen(); f != nil {
+		add("freeze", "limited", f.Error(), "semantos freeze --off lets changes be made again")
+	}
 	open := len(leftovers(managed))
 	add("journal", "ok", fmt.Sprintf("%d managed tunables", len(managed)), "")
 	if open > 0 {

@@ -31,6 +31,7 @@ type outcome struct {
 // sentinels is judged by the more telling one.
 func outcomes() []outcome {
 	return []outcome{
+		{tune.ErrFrozen, exitVetoed, "semantos freeze --off lets changes be made again"},
 		{tune.ErrVetoed, exitVetoed, "read the reason; --yes goes past a veto, never past a hard limit"},
 		{tune.ErrConflict, exitVetoed, "semantos status shows the live change; roll it back first"},
 		{tune.ErrUnknown, exitUsage, "semantos tunables lists the names, semantos history the ids"},

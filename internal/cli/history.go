@@ -43,7 +43,7 @@ func (a *app) historyCommand() *cobra.Command {
 				if doc.Rollouts, err = store.Rollouts(cmd.Context(), f.limit); err != nil {
 					return err
 				}
-				doc.Rollouts = a.settled().all(doc.Rollouts)
+				doc.Rollouts = a.settled(cmd.Context(), store).all(doc.Rollouts)
 			}
 			return a.print(doc, func() { showRollouts(a.stdout, doc.Rollouts) })
 		},
@@ -121,7 +121,7 @@ func (a *app) explainCommand() *cobra.Command {
 				doc.Recommendation = rollout.Recommendation
 			}
 			if rollErr == nil {
-				rollout = a.settled().one(rollout, true)
+				rollout = a.settled(cmd.Context(), store).one(rollout, true)
 				doc.Rollout = &rollout
 			}
 			return a.print(doc, func() { showExplanation(a.stdout, doc) })

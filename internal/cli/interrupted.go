@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"slices"
 
 	"semantos/internal/tune"
@@ -13,14 +14,15 @@ type settle struct {
 	managed []tune.Managed
 	boot    string
 	live    func(r tune.Rollout, newest bool) bool
+	saved   map[string]bool // rollouts that the next serve goes on with
 }
 
 // settled reads the journal. While another command's guard works, the newest running rollout may be its own.
-func (a *app) settled() settle {
+func (a *app) settled(ctx context.Context, store store) settle {
 	d := a.onDisk()
 	managed, _ := guard.Inspect(d.dataDir, d.runDir, d.bootID) // what is not readable is not known to be held
 	alive := guard.Alive(d.runDir)
-	return settle{managed: managed, boot: d.bootID, live: func(r tune.Rollout, newest bool) bool {
+	return settle{managed: managed, boot: d.bootID, saved: savedTrials(ctx, store), live: func(r tune.Rollout, newest bool) bool {
 		return alive && newest && (d.bootID == "" || r.BootID == d.bootID)
 	}}
 }
@@ -30,7 +32,7 @@ func (s settle) all(rollouts []tune.Rollout) []tune.Rollout {
 	newest := true
 	for i, r := range rollouts {
 		rollouts[i] = s.one(r, newest)
-		newest = newest && r.State != tune.Running
+		newest = newest && !unfinished(r)
 	}
 	return rollouts
 }
@@ -38,13 +40,15 @@ func (s settle) all(rollouts []tune.Rollout) []tune.Rollout {
 // one gives a rollout as it ended. What a killed command left in doubt stays as it is: it is not over
 // before the next command with rights has put it back.
 func (s settle) one(r tune.Rollout, newest bool) tune.Rollout {
-	if r.State != tune.Running || !r.Ended.IsZero() || s.live(r, newest) {
+	if !unfinished(r) || s.live(r, newest) {
 		return r
 	}
 	at := slices.IndexFunc(s.managed, func(m tune.Managed) bool {
 		return m.Rollout == r.ID && m.State != "gone" && m.State != "yielded"
 	})
 	switch {
+	case at < 0 && s.saved[r.ID] && (s.boot == "" || r.BootID == s.boot):
+		r.Detail = "serve ended while it ran and every value was put back: it goes on when serve starts again; semantos abort " + r.ID + " ends it"
 	case at < 0:
 		r.State, r.Reason = tune.RolledBack, tune.ReasonInterrupted
 		r.Detail = "the command that ran it was killed; nothing of it is held"

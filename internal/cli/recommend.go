@@ -71,7 +71,7 @@ func (a *app) recommend(ctx context.Context, window time.Duration) error {
 	if err != nil {
 		return err
 	}
-	adviser, err := newAdviser(r, store, r.newGate(a.cfg, a.onDisk(), a.newCalibrator(store)), a.now)
+	adviser, err := newAdviser(r, store, r.newGate(a.cfg, a.onDisk(), a.newCalibrator(store), a.newPace(store)), a.now)
 	if err != nil {
 		return err
 	}

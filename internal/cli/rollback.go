@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -161,7 +162,7 @@ func (a *app) rollback(ctx context.Context, id string) error {
 	}
 	// Values are put back whatever became of history: an unusable DATA_DIR is said after it.
 	store, storeErr := a.openStore(ctx)
-	doc, err := (&putBack{guard: guard, store: store, actor: a.actor(), elsewhere: a.elsewhere()}).rollback(ctx, id)
+	doc, err := (&putBack{guard: guard, store: store, actor: a.actor(), now: a.now, elsewhere: a.elsewhere()}).rollback(ctx, id)
 	if storeErr != nil && errors.Is(err, tune.ErrUsage) {
 		err = nil // the id may well be in the history that cannot be read
 	}
@@ -186,6 +187,7 @@ type putBack struct {
 	guard *guard.Client
 	store store // may be nil
 	actor string
+	now   func() time.Time
 	// elsewhere has the data folder of what only a command with that folder rolls back.
 	elsewhere map[string]string
 }
@@ -266,7 +268,7 @@ func (p *putBack) record(ctx context.Context, id string) (tune.Rollout, error) {
 		return r, err
 	}
 	r.State, r.Reason, r.Persisted = tune.RolledBack, tune.ReasonOperator, nil
-	r.Detail = "put back by " + p.actor
+	r.Detail, r.Undone = "put back by "+p.actor, p.now()
 	return r, p.store.SaveRollout(ctx, r)
 }
 

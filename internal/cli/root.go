@@ -13,6 +13,7 @@ a time while it measures, keeps what measured better and puts back what did not.
   semantos apply ID             try one recommendation in stages, keep it only if it measured better
   semantos rollback ID|--all    put committed changes back
   semantos serve                watch, answer and, if told to, act by itself
+  semantos freeze               put back what is being tried, and let nothing change until freeze --off
 
 Exit status: 0 done, 1 failed, 2 wrong usage or input, 3 vetoed or rolled back, 4 not permitted here.`
 
@@ -39,7 +40,7 @@ func (a *app) rootCommand() *cobra.Command {
 	}
 	a.globalFlags(root.PersistentFlags())
 	root.AddCommand(
-		a.serveCommand(), a.recommendCommand(), a.applyCommand(), a.rollbackCommand(), a.undoCommand(),
+		a.serveCommand(), a.recommendCommand(), a.applyCommand(), a.holdCommand(), a.advanceCommand(), a.abortCommand(), a.freezeCommand(), a.rollbackCommand(), a.undoCommand(),
 		a.statusCommand(), a.historyCommand(), a.explainCommand(), a.verifyCommand(), a.telemetryCommand(),
 		a.tunablesCommand(), a.kbCommand(), a.exportCommand(), a.calibrateCommand(), a.doctorCommand(), a.configCommand(),
 		a.versionCommand(), a.guardCommand(),

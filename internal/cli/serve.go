@@ -59,6 +59,7 @@ func (a *app) serve(ctx context.Context) error {
 	// The listeners answer while the rest opens: /healthz at once, /readyz says how far it is.
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	s.ending = ctx.Done()
 	answered := make(chan error, 1)
 	go func() {
 		err := desk.Serve(ctx, web, control)
@@ -95,7 +96,9 @@ func (a *app) work(ctx context.Context, stop context.CancelCauseFunc, s *server,
 			}
 		}()
 	}
+	s.resumeSaved(ctx, l)
 	err = l.loop.Run(ctx)
+	s.resuming.Wait()
 	if cause := context.Cause(ctx); errors.Is(cause, errGuardDied) {
 		err = errors.Join(err, cause)
 	}
@@ -127,7 +130,7 @@ func (a *app) openLive(ctx context.Context, s *server, log *slog.Logger) (*live,
 		if err := l.noBudget.load(ctx, store, a.now()); err != nil {
 			return nil, err
 		}
-		l.adviser, err = newAdviser(r, store, r.newGate(a.cfg, a.onDisk(), l.cal), a.now)
+		l.adviser, err = newAdviser(r, store, r.newGate(a.cfg, a.onDisk(), l.cal, a.newPace(store)), a.now)
 	}
 	if err != nil {
 		return nil, err
@@ -140,6 +143,8 @@ func (a *app) openLive(ctx context.Context, s *server, log *slog.Logger) (*live,
 		Sampler: l.sampler, Adviser: l.adviser, Store: store, SampleInterval: a.cfg.SampleInterval,
 		PollInterval: a.cfg.PollInterval, AutoApply: a.cfg.AutoApply, Calibration: l.cal.Standing,
 		Leftovers: func(ctx context.Context) ([]tune.Managed, error) { return l.managed(ctx, a) },
+		History:   func(ctx context.Context) ([]tune.Rollout, error) { return past{store}.Rollouts(ctx, historyLooked) },
+		Frozen:    func(ctx context.Context) *tune.Freeze { return l.frozen(ctx, a) },
 		Observe:   s.observe, Now: a.now, Log: log,
 	}
 	if l.trials != nil {

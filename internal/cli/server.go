@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,6 +21,9 @@ import (
 type server struct {
 	app *app
 	hub *console.Hub
+
+	ending   <-chan struct{} // closed when serve is told to end
+	resuming sync.WaitGroup  // trials that an earlier serve left
 
 	mu      sync.Mutex
 	live    *live
@@ -127,8 +131,10 @@ func (s *server) Status(ctx context.Context) (console.Status, error) {
 	if err != nil {
 		return console.Status{}, err
 	}
-	return console.Status{Rollouts: s.settled(managed).all(rollouts), Managed: managed, Loop: l.loop.State(),
-		Calibration: l.cal.Standing(ctx), Limits: l.budget().standing(s.app.cfg, s.app.now())}, nil
+	queued := l.loop.Queue()
+	slices.Reverse(queued)
+	return console.Status{Rollouts: append(queued, s.settled(managed).all(rollouts)...), Managed: managed, Loop: l.loop.State(),
+		Calibration: l.cal.Standing(ctx), Limits: l.budget().standing(s.app.cfg, s.app.now()), Frozen: l.frozen(ctx, s.app)}, nil
 }
 
 // budget is what trials have used; without rights there are none.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -32,8 +33,8 @@ func (s *server) trialsOf(op string) (*live, error) {
 }
 
 // begin puts a trial on air and gives what takes it off again.
-func (s *server) begin(rec string, meter *postedMeter) (*trialOnAir, func()) {
-	t := &trialOnAir{rec: rec, commands: make(chan rollout.Command, 4), meter: meter, done: make(chan struct{})}
+func (s *server) begin(r tune.Rollout, meter *postedMeter) (*trialOnAir, func()) {
+	t := &trialOnAir{rec: r.Recommendation.ID, rollout: r, commands: make(chan rollout.Command, 4), meter: meter, done: make(chan struct{})}
 	s.mu.Lock()
 	s.current = t
 	s.mu.Unlock()
@@ -56,7 +57,7 @@ func (s *server) onAir(id string) *trialOnAir {
 	return nil
 }
 
-// Apply runs a person's rollout; ctx ends when the client leaves.
+// Apply runs a person's rollout, after those that came before it; ctx ends when the client leaves.
 func (s *server) Apply(ctx context.Context, req console.ApplyRequest, progress func(console.Event)) (tune.Rollout, error) {
 	l, err := s.trialsOf("apply")
 	if err != nil {
@@ -74,23 +75,71 @@ func (s *server) Apply(ctx context.Context, req console.ApplyRequest, progress f
 		return tune.Rollout{}, err
 	}
 	defer done()
-	if err := l.loop.Begin(rec.ID); err != nil {
-		return tune.Rollout{}, err
+	asked := s.asked(rec, req.Actor)
+	if out, over, err := s.enter(ctx, l, asked, progress); over {
+		return out, err
 	}
 	var meter *postedMeter
 	if req.ClientMeter != "" {
-		meter = &postedMeter{name: req.ClientMeter, fresh: req.FreshMeter, rollout: rec.ID, publish: progress, now: s.app.now,
+		meter = &postedMeter{name: req.ClientMeter, fresh: req.FreshMeter, rollout: asked.ID, publish: progress, now: s.app.now,
 			answers: make(chan console.SampleRequest, 1)}
 	}
-	t, end := s.begin(rec.ID, meter)
+	t, end := s.begin(asked, meter)
 	defer end()
 	trial := s.request(req, rec, t)
 	if own != nil {
 		trial.meter = own
 	}
+	if t.meter == nil { // what the client measures ends with the client
+		trial.keeper, trial.ending = keeper{l.adviser.store}, s.ending
+	}
 	rollout, err := l.trials.run(ctx, trial, s.teller(t, progress))
 	l.loop.End(rollout, err)
 	return rollout, err
+}
+
+// byServe is the actor of what the loop starts.
+const byServe = "serve"
+
+// asked is a rollout before its first step.
+func (s *server) asked(rec tune.Recommendation, actor string) tune.Rollout {
+	now := s.app.now()
+	return tune.Rollout{ID: rollout.NewID(rec, now), Recommendation: rec, State: tune.Queued, Stages: []tune.Stage{}, Actor: actor, Started: now}
+}
+
+// stopped says who ended a rollout that was still waiting.
+type stopped struct{ by, why string }
+
+func (e *stopped) Error() string {
+	if e.why == "" {
+		return "stopped by " + e.by + " before it began"
+	}
+	return "stopped by " + e.by + " before it began: " + e.why
+}
+
+// enter waits until the place is this rollout's, and looks again at what it was asked on. over: it does not
+// begin, and out and err are how it ended.
+func (s *server) enter(ctx context.Context, l *live, r tune.Rollout, progress func(console.Event)) (out tune.Rollout, over bool, err error) {
+	l.loop.CheckFreeze(ctx)
+	waited := false
+	err = l.loop.Enter(ctx, r, func(behind string) {
+		waited = true
+		progress(console.Event{Time: s.app.now(), Kind: "queued", Message: "waits for " + behind, Rollout: r.ID})
+	})
+	var by *stopped
+	if errors.As(err, &by) {
+		r.State, r.Reason, r.Detail, r.Ended = tune.RolledBack, tune.ReasonOperator, by.Error(), s.app.now()
+		return r, true, l.adviser.store.SaveRollout(context.WithoutCancel(ctx), r)
+	}
+	if err != nil || !waited {
+		return tune.Rollout{}, err != nil, err
+	}
+	progress(console.Event{Time: s.app.now(), Kind: "queued", Message: "its turn: looking again at what it rests on", Rollout: r.ID})
+	if err := l.rooms.fresh(r.Recommendation); err != nil {
+		l.loop.End(r, err)
+		return tune.Rollout{}, true, err
+	}
+	return tune.Rollout{}, false, nil
 }
 
 func args(id string) []string {
@@ -104,7 +153,7 @@ func (s *server) request(req console.ApplyRequest, rec tune.Recommendation, t *t
 	out := trialRequest{
 		rec: rec, stageTime: defaultStageTime, steps: s.app.cfg.RolloutSteps, margin: s.app.cfg.Margin,
 		maxP95: s.app.cfg.SLOMaxP95, maxErrors: s.app.cfg.MaxErrorRate, yes: req.Yes, set: rec.Provenance.Operator, hold: req.Hold, persist: req.Persist,
-		actor: req.Actor, commands: t.commands,
+		actor: req.Actor, commands: t.commands, id: t.rollout.ID,
 	}
 	if t.meter != nil {
 		out.meter = t.meter
@@ -154,111 +203,11 @@ func (u unattended) Apply(ctx context.Context, rec tune.Recommendation) (tune.Ro
 	if err := l.rooms.fresh(rec); err != nil {
 		return tune.Rollout{Recommendation: rec}, err
 	}
-	t, end := s.begin(rec.ID, nil)
+	t, end := s.begin(s.asked(rec, byServe), nil)
 	defer end()
-	req := s.request(console.ApplyRequest{Actor: "serve", Hold: !s.app.cfg.AutoPoll}, rec, t)
-	req.alone = true
+	req := s.request(console.ApplyRequest{Actor: byServe}, rec, t)
+	req.alone, req.gates, req.keeper, req.ending = true, !s.app.cfg.AutoPoll, keeper{l.adviser.store}, s.ending
 	return l.trials.run(ctx, req, s.teller(t, s.hub.Publish))
-}
-
-// Rollback puts back: what runs is stopped first.
-func (s *server) Rollback(ctx context.Context, req console.RollbackRequest) (console.RollbackResult, error) {
-	l, err := s.trialsOf("roll back")
-	if err != nil {
-		return nothingBack(), err
-	}
-	stopped, err := s.stop(ctx, req)
-	if err != nil {
-		return nothingBack(), err
-	}
-	id := req.ID
-	if id == "" && !req.All {
-		managed, err := l.trials.guard.Managed(ctx)
-		if err != nil {
-			return nothingBack(), err
-		}
-		if id = newestRollout(managed); id == "" {
-			return nothingBack(), nil
-		}
-	}
-	if stopped != nil && !req.All {
-		doc := nothingBack()
-		doc.Rollouts = append(doc.Rollouts, *stopped)
-		return doc, nil
-	}
-	doc, err := (&putBack{guard: l.trials.guard, store: l.adviser.store, actor: req.Actor, elsewhere: s.app.elsewhere()}).rollback(ctx, id)
-	for _, r := range doc.Rollouts {
-		l.loop.RolledBack(r)
-	}
-	if stopped != nil {
-		doc.Rollouts = append(doc.Rollouts, *stopped)
-	}
-	return doc, err
-}
-
-// stop aborts the rollout on air if it is meant, and waits until it is put back.
-func (s *server) stop(ctx context.Context, req console.RollbackRequest) (*tune.Rollout, error) {
-	t := s.onAir(req.ID)
-	if t == nil {
-		return nil, nil
-	}
-	select {
-	case t.commands <- rollout.Command{Kind: rollout.KindAbort, Actor: req.Actor}:
-	default: // it has commands enough to end
-	}
-	select {
-	case <-t.done:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return &t.rollout, nil
-}
-
-// Advance lets a held rollout go on.
-func (s *server) Advance(ctx context.Context, req console.AdvanceRequest) (tune.Rollout, error) {
-	return s.tell(ctx, req.ID, rollout.Command{Kind: rollout.KindAdvance, Actor: req.Actor})
-}
-
-// Hold keeps one rollout from its last stage, or the loop from starting any.
-func (s *server) Hold(ctx context.Context, req console.HoldRequest) (tune.LoopState, error) {
-	l := s.ready()
-	if l == nil {
-		return tune.LoopState{}, starting("hold")
-	}
-	switch {
-	case req.ID != "" && req.Hold:
-		if _, err := s.tell(ctx, req.ID, rollout.Command{Kind: rollout.KindHold, Actor: req.Actor}); err != nil {
-			return tune.LoopState{}, err
-		}
-	case req.ID != "":
-		if _, err := s.tell(ctx, req.ID, rollout.Command{Kind: rollout.KindAdvance, Actor: req.Actor}); err != nil {
-			return tune.LoopState{}, err
-		}
-	case req.Hold:
-		l.loop.Hold(req.Why)
-	default:
-		l.loop.Resume()
-	}
-	return l.loop.State(), nil
-}
-
-func (s *server) tell(ctx context.Context, id string, c rollout.Command) (tune.Rollout, error) {
-	t := s.onAir(id)
-	if t == nil || id == "" {
-		return tune.Rollout{}, &tune.Error{Op: "steer rollout", Subject: id, Err: fmt.Errorf("it does not run: %w", tune.ErrUnknown),
-			Hint: "semantos status lists what runs"}
-	}
-	select {
-	case t.commands <- c:
-	case <-t.done:
-	case <-ctx.Done():
-		return tune.Rollout{}, ctx.Err()
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return t.rollout, nil
 }
 
 // Sample takes what the client's meter measured.

@@ -22,6 +22,8 @@ type statusDocument struct {
 	Calibration tune.Calibration `json:"calibration"`
 	// Limits are what no trial may break or use up.
 	Limits tune.LimitStanding `json:"limits"`
+	// Frozen is a person's word that nothing may change on this host.
+	Frozen *tune.Freeze `json:"frozen,omitempty"`
 }
 
 func (a *app) statusCommand() *cobra.Command {
@@ -35,6 +37,10 @@ func (a *app) statusCommand() *cobra.Command {
 				return err
 			}
 			return a.print(doc, func() {
+				if doc.Frozen != nil {
+					paragraph(a.stdout, 2, "", sentence(oneLine(doc.Frozen.Error()))+". Take it back with: semantos freeze --off")
+					fmt.Fprintln(a.stdout)
+				}
 				fmt.Fprintln(a.stdout, "Managed tunables:")
 				if unknown := a.sayElsewhere(); unknown && len(doc.Managed) == 0 {
 					fmt.Fprintln(a.stdout, "None that is known here.")
@@ -49,6 +55,7 @@ func (a *app) statusCommand() *cobra.Command {
 				showLimits(a.stdout, doc.Limits)
 				if doc.Loop != nil {
 					fmt.Fprintf(a.stdout, "\nServe is %s: %s\n", doc.Loop.Phase, oneLine(doc.Loop.Reason))
+					showResting(a.stdout, *doc.Loop)
 				}
 			})
 		},
@@ -73,7 +80,7 @@ func (a *app) status(ctx context.Context) (statusDocument, error) {
 		if doc.Rollouts, err = store.Rollouts(ctx, recentRollouts); err != nil {
 			return doc, err
 		}
-		doc.Rollouts = a.settled().all(doc.Rollouts)
+		doc.Rollouts = a.settled(ctx, store).all(doc.Rollouts)
 	}
 	doc.Calibration = a.newCalibrator(store).Standing(ctx)
 	doc.Limits = spent.standing(a.cfg, a.now())
@@ -81,7 +88,7 @@ func (a *app) status(ctx context.Context) (statusDocument, error) {
 	if err != nil {
 		return doc, err
 	}
-	doc.Managed = append(doc.Managed, managed...)
+	doc.Managed, doc.Frozen = append(doc.Managed, managed...), a.frozen()
 	return doc, nil
 }
 
@@ -140,4 +147,14 @@ func showManaged(w io.Writer, managed []tune.Managed) {
 		rows[i] = []string{changeName(c), string(m.Original), string(m.Current), m.State, m.Rollout}
 	}
 	table(w, []string{"TUNABLE", "ORIGINAL", "NOW", "STATE", "ROLLOUT"}, rows)
+}
+
+// showResting says what serve leaves alone, until when and why.
+func showResting(w io.Writer, l tune.LoopState) {
+	for _, r := range l.Resting {
+		paragraph(w, 4, "  ", fmt.Sprintf("%s rests until %s: %s", oneLine(r.What), r.Until.Local().Format("2006-01-02 15:04"), oneLine(r.Why)))
+	}
+	for _, y := range l.Yielded {
+		paragraph(w, 4, "  ", oneLine(y)+" is left to whatever else writes it")
+	}
 }

@@ -31,6 +31,14 @@ type stories interface {
 	Rollout(ctx context.Context, id string) (tune.Rollout, error)
 	Rollouts(ctx context.Context, limit int) ([]tune.Rollout, error)
 	Outcomes(ctx context.Context, symptom string, tunables []string) ([]tune.Rollout, error)
+	trialStore
+}
+
+// trialStore are the trials that run, as they stood.
+type trialStore interface {
+	SaveTrial(ctx context.Context, t sqlite.Trial) error
+	DropTrial(ctx context.Context, rollout string) error
+	Trials(ctx context.Context) ([]sqlite.Trial, error)
 }
 
 // graphStore is the knowledge.

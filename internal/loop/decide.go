@@ -14,6 +14,7 @@ func (l *Loop) poll(ctx context.Context) *tune.Recommendation {
 	if !due {
 		return nil
 	}
+	l.CheckFreeze(ctx)
 	if l.cfg.Calibration != nil {
 		c := l.cfg.Calibration(ctx)
 		l.mu.Lock()

@@ -130,6 +130,23 @@ func (l *Loop) Freeze(f tune.Freeze) {
 	l.say("freeze", f.Error(), f)
 }
 
+// CheckFreeze asks whether somebody froze or thawed the host from outside.
+func (l *Loop) CheckFreeze(ctx context.Context) {
+	if l.cfg.Frozen == nil {
+		return
+	}
+	now := l.cfg.Frozen(ctx)
+	l.mu.Lock()
+	was := l.mem.frozen
+	l.mu.Unlock()
+	switch {
+	case now != nil && (was == nil || *was != *now):
+		l.Freeze(*now)
+	case now == nil && was != nil:
+		l.Thaw()
+	}
+}
+
 // Thaw ends a Freeze.
 func (l *Loop) Thaw() {
 	l.mu.Lock()

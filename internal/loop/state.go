@@ -16,7 +16,7 @@ func (l *Loop) State() tune.LoopState {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.state
-	s.Running = l.mem.running
+	s.Running, s.Held = l.mem.running, l.mem.held
 	s.Decisions = maps.Clone(s.Decisions)
 	s.Leftovers = slices.Clone(s.Leftovers)
 	s.Resting = []tune.Resting{}

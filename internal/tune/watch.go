@@ -7,7 +7,7 @@ import (
 
 // LoopState is where the control loop of serve stands.
 type LoopState struct {
-	Phase         string           `json:"phase"` // starting, warming, watching, rolling_out, waiting, held, stopped
+	Phase         string           `json:"phase"` // starting, warming, watching, rolling_out, waiting, held, frozen, stopped
 	Ready         bool             `json:"ready"`
 	Reason        string           `json:"reason"` // why not ready, or what it is doing
 	AutoApply     string           `json:"auto_apply"`
@@ -18,6 +18,7 @@ type LoopState struct {
 	Diagnoses     int64            `json:"diagnoses"`
 	LastError     string           `json:"last_error,omitempty"`
 	Running       string           `json:"running,omitempty"` // the recommendation on trial
+	Held          string           `json:"held,omitempty"`    // why an operator keeps it from starting anything
 	Decision      string           `json:"decision,omitempty"`
 	Decisions     map[string]int64 `json:"decisions"` // finished and refused trials, by outcome
 	Resting       []Resting        `json:"resting"`

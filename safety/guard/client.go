@@ -171,6 +171,12 @@ func (c *Client) Freeze(ctx context.Context, actor, why string) ([]Restored, err
 	return r.Restored, err
 }
 
+// Frozen says whose freeze stands on this host, nil for none.
+func (c *Client) Frozen(ctx context.Context) (*tune.Freeze, error) {
+	r, err := c.call(ctx, wireRequest{Verb: verbFrozen})
+	return r.Frozen, err
+}
+
 // Thaw lets changes be made again.
 func (c *Client) Thaw(ctx context.Context, actor string) error {
 	_, err := c.call(ctx, wireRequest{Verb: verbThaw, Actor: actor})

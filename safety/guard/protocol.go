@@ -39,6 +39,7 @@ const (
 	verbRelease  verb = "release"
 	verbFreeze   verb = "freeze"
 	verbThaw     verb = "thaw"
+	verbFrozen   verb = "frozen"
 	verbManaged  verb = "managed"
 	verbNote     verb = "note"
 	verbAudit    verb = "audit"
@@ -69,6 +70,7 @@ type wireReply struct {
 	Restored []Restored     `json:"restored,omitempty"`
 	Managed  []tune.Managed `json:"managed,omitempty"`
 	Files    []string       `json:"files,omitempty"`
+	Frozen   *tune.Freeze   `json:"frozen,omitempty"`
 	Audit    *Audited       `json:"audit,omitempty"`
 }
 
@@ -144,7 +146,7 @@ func readFrame(r io.Reader, into any) error {
 func (q wireRequest) check() error {
 	takesRollout, takesChanges, takesActor := false, false, false
 	switch q.Verb {
-	case verbHello, verbManaged, verbAudit, verbLease, verbBye:
+	case verbHello, verbManaged, verbFrozen, verbAudit, verbLease, verbBye:
 	case verbNote:
 		if q.Note == nil {
 			return fmt.Errorf("%w: nothing to note: %w", errProtocol, tune.ErrUsage)

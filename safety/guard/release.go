@@ -19,7 +19,7 @@ func (g *engine) release(ctx context.Context, rollout string, named []tune.Chang
 	}
 	switch {
 	case ro.Closed:
-		return nil, endedError(ro)
+		return nil, g.endedError(ro)
 	case !ro.Committed:
 		return nil, &tune.Error{Op: "release from", Subject: rollout, Err: tune.ErrUsage, Hint: "only a committed rollout goes on with less"}
 	case ro.Boot != g.boot && !ro.outlives():

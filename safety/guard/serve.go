@@ -317,6 +317,8 @@ func (s *guardServer) perform(ctx context.Context, q wireRequest, r *wireReply) 
 	case verbFreeze:
 		r.Restored, err = g.freeze(tune.Freeze{By: q.Actor, Why: q.Why})
 		g.sayFreeze(q.Actor, q.Why, true)
+	case verbFrozen:
+		r.Frozen = g.frozen()
 	case verbThaw:
 		err = thaw(g.disk, g.data, g.run)
 		g.sayFreeze(q.Actor, "", false)

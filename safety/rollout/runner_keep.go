@@ -31,6 +31,7 @@ func (r *Runner) Resume(ctx context.Context, s Saved, req Request, progress func
 		return out, err
 	}
 	decision, err := r.cfg.Gate.Check(ctx, out.Recommendation)
+	decision.Vetoes = append(decision.Vetoes, req.Vetoes...)
 	r.recordChoice(req, out, decision, err)
 	switch {
 	case err != nil:
