@@ -173,7 +173,7 @@ func TestStoppingServePutsATrialBack(t *testing.T) {
 	m.ready(t)
 	done := make(chan result, 1)
 	go func() {
-		done <- m.run(t, "apply", "--set", "vm.swappiness=40", "--yes", "--stage-time", "60s", "--json")
+		done <- m.run(t, "apply", "--set", "vm.swappiness=40", "--meter", steady(t), "--stage-time", "60s", "--json")
 	}()
 	m.becomes(t, "proc/sys/vm/swappiness", "40", 30*time.Second)
 	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
@@ -183,6 +183,7 @@ func TestStoppingServePutsATrialBack(t *testing.T) {
 	if v := m.read(t, "proc/sys/vm/swappiness"); v != "60" {
 		t.Errorf("swappiness is %s", v)
 	}
+	// Its meter ran in the command line: no other serve could go on with it.
 	var r tune.Rollout
 	got := <-done
 	if got.decode(t, &r); got.exit != 3 || r.State != tune.RolledBack {
