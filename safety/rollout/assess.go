@@ -83,10 +83,11 @@ func read(m metric, readings []reading, from int) finding {
 			}
 		}
 	}
+	own := levels{}
 	for i, r := range readings {
 		x := math.NaN()
 		if !math.IsNaN(values[i]) {
-			x = math.Log(max(values[i], lifted[i]))
+			x = own.above(r, math.Log(max(values[i], lifted[i])))
 			if !r.treated {
 				untreated = append(untreated, values[i]/lifted[i])
 			}
@@ -112,6 +113,31 @@ func read(m metric, readings []reading, from int) finding {
 	blocks = slices.DeleteFunc(blocks, func(b effect.Block) bool { return len(b.X) < len(b.Treated) })
 	f.seq, f.gaps = effect.New(before, blocks), effect.Missing(blocks)
 	return f
+}
+
+// levels are what each of several like targets read while untreated, before the slot at hand: they differ
+// for good, and only what they do at the same moment is compared.
+type levels map[int]struct {
+	sum   float64
+	count int
+}
+
+// above takes a unit's own level out of a reading. One that has none yet stands as it is.
+func (l levels) above(r reading, x float64) float64 {
+	if r.unit == 0 {
+		return x
+	}
+	own := l[r.unit]
+	out := x
+	if own.count > 0 {
+		out = x - own.sum/float64(own.count)
+	}
+	if !r.treated {
+		own.sum += x
+		own.count++
+		l[r.unit] = own
+	}
+	return out
 }
 
 func (f *finding) count(r reading, x float64) {

@@ -20,10 +20,10 @@ const (
 // from is the first stage whose treated slots count. In switchback every treated slot had the whole
 // change, so all stages count together; a dose is judged by its own slots.
 func (s Trial) from() int {
-	if s.plan().Mode == modeSwitchback {
-		return 0
+	if s.plan().Mode == modeDose {
+		return len(s.Stages) - 1
 	}
-	return len(s.Stages) - 1
+	return 0
 }
 
 // split gives the treated samples of the exposure now judged and the untreated ones.
@@ -76,7 +76,7 @@ func (s Trial) alarm() (tune.Verdict, string, string) {
 // runEnded reports that the slot just done was untreated, or is the last one before another treated one
 // would add to the harm. In the treated-only part a suspicion brings an untreated slot by itself.
 func (s Trial) runEnded() bool {
-	if !s.current.treated {
+	if !s.current.treated || len(s.Plan.Units) > 0 { // untreated units stand beside the treated ones
 		return true
 	}
 	return (!s.whole() || s.confirm) && s.upcoming().treated
@@ -210,6 +210,10 @@ func (s Trial) keep(reason, detail string) (Trial, []Effect) {
 	st.Verdict, st.Reason = tune.Pass, s.noted(detail)
 	s.Effect = st.Effect
 	s.phase, s.State, s.Reason, s.Detail = phaseCommitting, tune.Running, reason, detail
+	if missing := s.left(s.standing); len(s.Plan.Units) > 0 && len(missing) > 0 {
+		s.exposed, s.standing = true, s.left(nil)
+		return s, []Effect{{Do: DoExpose, Changes: s.changesOf(missing)}, {Do: DoCommit}}
+	}
 	if !s.exposed { // judged after an untreated slot: what is kept must stand first
 		s.exposed, s.dosed = true, s.plan().Dose
 		return s, []Effect{{Do: DoExpose, Changes: s.plan().Changes}, {Do: DoCommit}}

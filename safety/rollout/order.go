@@ -5,6 +5,8 @@ type slot struct {
 	treated  bool
 	baseline bool // untreated, before the first treated one
 	block    block
+	units    []int // treated, where like targets are exposed in part
+	again    bool  // its units were not drawn, or are known by now
 }
 
 // block says within which group of slots the exposure was drawn.
@@ -70,6 +72,9 @@ func (s *Trial) turn() {
 		s.current = slot{baseline: true}
 	case s.whole() && !s.confirm && s.suspicious():
 		s.current = slot{} // an untreated slot shows whether the load or the change did that
+	case len(s.Plan.Units) > 0:
+		s.current = s.drawn()
+		s.at++
 	default:
 		s.current = s.upcoming()
 		s.at++

@@ -15,7 +15,7 @@ type Tunables interface {
 	Lookup(name string) (t *tune.Tunable, target string, err error)
 }
 
-// The two ways to expose a part. Mode of a [tune.Stage].
+// The ways to expose a part over time; [modeTargets] is over targets. Mode of a [tune.Stage].
 const (
 	modeSwitchback = "switchback"
 	modeDose       = "dose"
@@ -29,6 +29,8 @@ type PlanRequest struct {
 	// Fresh: each sample of the meter makes its own sockets and opens its own files, so that it sees a
 	// value that holds for new ones at once, and drops it at once.
 	Fresh bool
+	// Apart reports that the meter measures like targets each by itself.
+	Apart bool
 }
 
 // Plan is the timetable of a rollout: made once, with all its randomness, so that Step needs none.
@@ -38,7 +40,10 @@ type Plan struct {
 	Settle    time.Duration // let pass after each change of exposure
 	Sample    time.Duration // one meter sample
 	Baseline  int           // untreated slots before the first treated one
-	Confirm   []bool        // the whole exposure beside untreated slots: drawn pairs, treated or not
+	Units     []tune.Unit   // the like targets that are exposed in part; none: the bundle is one thing
+	// ConfirmDraws is the whole exposure of units beside untreated ones: half of them in each slot.
+	ConfirmDraws [][]int
+	Confirm      []bool // the whole exposure beside untreated slots: drawn pairs, treated or not
 	// Caveat is said where nothing was found: what the measured program had open before the write
 	// keeps the old value, so that no effect may only mean that it opened nothing since.
 	Caveat string
@@ -50,9 +55,10 @@ type PlanStage struct {
 	Mode    string
 	Dose    float64 // how far the values go while treated, (0..1]
 	Changes []tune.Change
-	Slots   []bool // treated
-	Blocks  []int  // sizes of the groups within which Slots were drawn; none: nothing was drawn
-	Note    string // why it differs from what was asked
+	Slots   []bool  // treated
+	Draws   [][]int // over units: which of them are treated, for each of Slots
+	Blocks  []int   // sizes of the groups within which Slots were drawn; none: nothing was drawn
+	Note    string  // why it differs from what was asked
 }
 
 // Slot is the length of one slot.
@@ -65,10 +71,11 @@ func (p Plan) slots() int { return int(math.Ceil(float64(p.StageTime)/float64(p.
 func (p Plan) Total() time.Duration { return time.Duration(len(p.Stages)) * p.StageTime }
 
 const (
-	leastSettle = 200 * time.Millisecond // queues of the last slot drain
-	leastSample = time.Second            // signals are read every second
-	slotsAStage = 40                     // longer stages get longer slots, not more of them
-	repeats     = 5                      // a stage lasts five times its length at most
+	mostBaseline = 1500 * time.Millisecond // an untreated slot first, and the first treated one still begins within two seconds
+	leastSettle  = 200 * time.Millisecond  // queues of the last slot drain
+	leastSample  = time.Second             // signals are read every second
+	slotsAStage  = 40                      // longer stages get longer slots, not more of them
+	repeats      = 5                       // a stage lasts five times its length at most
 )
 
 // NewPlan lays out stages and slots. rng places the treated slots.
@@ -91,6 +98,18 @@ func NewPlan(req PlanRequest, tunables Tunables, rng *rand.Rand) (Plan, error) {
 	var note string
 	p.Settle, note = settleTime(entries, req.StageTime)
 	p.Confirm = pairs(repeats*p.slots()+leastConfirm, rng)
+	units := tune.Units(req.Changes)
+	switch {
+	case len(units) < fewestUnits:
+	case !req.Apart:
+		note = join(note, fmt.Sprintf("the meter cannot tell %d like targets apart, so all of them take turns together", len(units)))
+	case outlives(req.Changes) && !req.Fresh:
+		note = join(note, "what was opened while treated keeps the value, so targets cannot take turns")
+	default:
+		p.targets(req, units, rng)
+		p.Stages[0].Note = join(p.Stages[0].Note, note)
+		return p, nil
+	}
 	if outlives(req.Changes) && !req.Fresh {
 		p.Caveat = caveat(req.Changes)
 		if canDose(entries, req.Changes) {
@@ -183,7 +202,7 @@ func (p *Plan) switchbackStage(share float64, changes []tune.Change, rng *rand.R
 // dose exposes everything all the time, first a small part of the way, and returns to the old values in
 // one slot of three so that each stage has its own untreated slots.
 func (p *Plan) dose(req PlanRequest, entries []*tune.Tunable, rng *rand.Rand) {
-	if p.Slot() <= 1500*time.Millisecond {
+	if p.Slot() <= mostBaseline {
 		p.Baseline = 1 // the first treated slot still begins within two seconds
 	}
 	n := max(3, p.slots())

@@ -23,6 +23,6 @@ func (s Trial) resume(down time.Duration, now time.Time) (Trial, []Effect) {
 		s.phase, s.Reason, s.Detail, s.Effect = phaseSlots, "", "", nil
 	}
 	s.began, s.lookAt, s.hopeAt = s.began.Add(down), s.lookAt.Add(down), s.hopeAt.Add(down)
-	s.exposed, s.dosed = false, 0
+	s.exposed, s.dosed, s.standing = false, 0, nil
 	return s.measure()
 }

@@ -156,7 +156,7 @@ func (r *Runner) Run(ctx context.Context, req Request, progress func(Event)) (tu
 		measure = one.Measure()
 	}
 	plan, err := NewPlan(PlanRequest{Changes: req.Recommendation.Changes, Steps: req.Steps,
-		StageTime: req.StageTime, Fresh: meter == nil || meter.Fresh()}, r.cfg.Tunables, r.cfg.Rand)
+		StageTime: req.StageTime, Fresh: meter == nil || meter.Fresh(), Apart: apart(meter, req.Recommendation.Changes)}, r.cfg.Tunables, r.cfg.Rand)
 	if err != nil {
 		return refused(err.Error(), err)
 	}
@@ -294,9 +294,12 @@ func (r *run) perform(ctx context.Context, e Effect) (seen []Observation, more b
 		broke, err = r.expose(wctx, e.Changes)
 	case DoRevert:
 		var got []guard.Restored
-		got, err = r.cfg.Writer.Revert(wctx, r.out.ID)
-		if broke = r.turn(false); err == nil && broke == nil {
-			if lost := notOurs(got); lost != "" {
+		got, err = r.cfg.Writer.Revert(wctx, r.out.ID, e.Targets...)
+		if broke = r.turn(r.trial.exposed); err == nil && broke == nil {
+			if gone, why := goneOf(got); len(gone) > 0 {
+				broke = r.vanished(gone, why)
+			}
+			if lost := notOurs(got); lost != "" && broke == nil {
 				broke = &Observation{Kind: KindYield, Why: lost}
 			}
 		}

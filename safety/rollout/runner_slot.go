@@ -37,12 +37,13 @@ func (r *run) slot(ctx context.Context, e Effect) []Observation {
 	defer cancel()
 	type result struct {
 		sample *tune.MeterSample
+		units  []*tune.MeterSample
 		err    error
 	}
 	done := make(chan result, 1)
 	go func() {
-		s, err := r.measure(sctx, e)
-		done <- result{s, err}
+		s, units, err := r.measure(sctx, e)
+		done <- result{s, units, err}
 	}()
 	var seen []Observation
 	stop := func(o Observation) []Observation {
@@ -82,7 +83,7 @@ func (r *run) slot(ctx context.Context, e Effect) []Observation {
 			if broke := r.look(); broke != nil {
 				return append(seen, *broke)
 			}
-			o := Observation{Kind: KindSlot, Sample: res.sample}
+			o := Observation{Kind: KindSlot, Sample: res.sample, Units: res.units}
 			if res.err != nil {
 				o.Why = res.err.Error()
 			}
@@ -92,20 +93,24 @@ func (r *run) slot(ctx context.Context, e Effect) []Observation {
 }
 
 // measure waits for the change to settle and takes one sample; without a meter it only waits.
-func (r *run) measure(ctx context.Context, e Effect) (*tune.MeterSample, error) {
+func (r *run) measure(ctx context.Context, e Effect) (*tune.MeterSample, []*tune.MeterSample, error) {
 	if err := sleep(ctx, e.Settle); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if r.meter == nil {
-		return nil, sleep(ctx, e.Sample)
+		return nil, nil, sleep(ctx, e.Sample)
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.patience(e.Sample))
 	defer cancel()
+	if len(r.trial.Plan.Units) > 0 {
+		units, err := r.measureUnits(ctx, e.Sample)
+		return nil, units, err
+	}
 	s, err := r.meter.Sample(ctx, e.Sample)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", r.meter.Name(), err)
+		return nil, nil, fmt.Errorf("%s: %w", r.meter.Name(), err)
 	}
-	return &s, nil
+	return &s, nil, nil
 }
 
 // tell reports progress after a step.
@@ -127,8 +132,11 @@ func (r *run) tell(o Observation, before Trial) {
 		}
 	case r.trial.Over():
 		ev.Text = join(fmt.Sprintf("%s: %s", r.trial.State, r.trial.Reason), r.trial.Detail)
-	case o.Kind == KindSlot && o.Sample == nil && o.Why != "":
+	case (o.Kind == KindSlot && o.Sample == nil || o.Kind == KindGone) && o.Why != "":
 		ev.Text = "no data: " + o.Why
+		if o.Kind == KindGone {
+			ev.Text = o.Why
+		}
 	case r.trial.State == tune.Held:
 		ev.Text = r.trial.Detail
 	}

@@ -82,6 +82,9 @@ func (r *run) expose(ctx context.Context, changes []tune.Change) (*Observation, 
 		_, err := r.cfg.Writer.Apply(ctx, r.out.ID, changes, r.req.Actor)
 		return err
 	})
+	if err != nil && broke == nil {
+		broke, err = r.findGone(ctx, err)
+	}
 	r.wrote = r.wrote || err == nil && broke == nil
 	return broke, err
 }

@@ -61,12 +61,16 @@ type trialForm struct {
 	Exposed  bool          `json:"exposed"`
 	Dosed    float64       `json:"dosed"`
 	GoOn     bool          `json:"go_on"`
+	Standing []int         `json:"standing,omitempty"`
+	Lost     []int         `json:"lost,omitempty"`
 }
 
 type slotForm struct {
 	Treated  bool      `json:"treated"`
 	Baseline bool      `json:"baseline"`
 	Block    blockForm `json:"block"`
+	Units    []int     `json:"units,omitempty"`
+	Again    bool      `json:"again,omitempty"`
 }
 
 type blockForm struct {
@@ -79,6 +83,7 @@ type blockForm struct {
 type readingForm struct {
 	Stage   int         `json:"stage"`
 	Treated bool        `json:"treated"`
+	Unit    int         `json:"unit,omitempty"`
 	Block   blockForm   `json:"block"`
 	Sample  *sampleForm `json:"sample"` // null: the slot gave no data
 }
@@ -184,6 +189,9 @@ func (s Saved) check() error {
 	case t.phase == phaseHeld && t.whole():
 		return errors.New("held with no stage left")
 	}
+	if err := t.checkUnits(); err != nil {
+		return err
+	}
 	for _, st := range t.Plan.Stages {
 		if len(st.Slots) == 0 || len(st.Changes) == 0 {
 			return errors.New("a stage has no slots or changes")
@@ -203,12 +211,12 @@ func (s Saved) check() error {
 func formOf(t Trial) trialForm {
 	f := trialForm{Plan: t.Plan, Policy: t.Policy, State: t.State, Reason: t.Reason, Detail: t.Detail, Effect: t.Effect,
 		Stages: t.Stages, Phase: t.phase, Next: t.next, At: t.at,
-		Current: slotForm{t.current.treated, t.current.baseline, formOfBlock(t.current.block)},
+		Current: slotForm{t.current.treated, t.current.baseline, formOfBlock(t.current.block), t.current.units, t.current.again},
 		Began:   t.began, LookAt: t.lookAt, HopeAt: t.hopeAt,
 		Readings: make([]readingForm, len(t.readings)), Misses: t.misses, Blind: t.blind, Confirm: t.confirm,
-		Exposed: t.exposed, Dosed: t.dosed, GoOn: t.goOn}
+		Exposed: t.exposed, Dosed: t.dosed, GoOn: t.goOn, Standing: t.standing, Lost: t.lost}
 	for i, r := range t.readings {
-		f.Readings[i] = readingForm{Stage: r.stage, Treated: r.treated, Block: formOfBlock(r.block)}
+		f.Readings[i] = readingForm{Stage: r.stage, Treated: r.treated, Unit: r.unit, Block: formOfBlock(r.block)}
 		if v := r.sample; v != nil {
 			f.Readings[i].Sample = &sampleForm{
 				Start: v.Start, End: v.End, MedianMS: real(v.MedianMS), P95MS: real(v.P95MS), Throughput: real(v.Throughput),
@@ -225,11 +233,11 @@ func (b blockForm) block() block { return block{b.ID, b.Size, b.Forced, b.Last} 
 func (f trialForm) trial() Trial {
 	t := Trial{Plan: f.Plan, Policy: f.Policy, State: f.State, Reason: f.Reason, Detail: f.Detail, Effect: f.Effect,
 		Stages: f.Stages, phase: f.Phase, next: f.Next, at: f.At,
-		current: slot{f.Current.Treated, f.Current.Baseline, f.Current.Block.block()},
+		current: slot{f.Current.Treated, f.Current.Baseline, f.Current.Block.block(), f.Current.Units, f.Current.Again},
 		began:   f.Began, lookAt: f.LookAt, hopeAt: f.HopeAt,
-		misses: f.Misses, blind: f.Blind, confirm: f.Confirm, exposed: f.Exposed, dosed: f.Dosed, goOn: f.GoOn}
+		misses: f.Misses, blind: f.Blind, confirm: f.Confirm, exposed: f.Exposed, dosed: f.Dosed, goOn: f.GoOn, standing: f.Standing, lost: f.Lost}
 	for _, r := range f.Readings {
-		back := reading{stage: r.Stage, treated: r.Treated, block: r.Block.block()}
+		back := reading{stage: r.Stage, treated: r.Treated, unit: r.Unit, block: r.Block.block()}
 		if v := r.Sample; v != nil {
 			back.sample = &tune.MeterSample{
 				Start: v.Start, End: v.End, MedianMS: float64(v.MedianMS), P95MS: float64(v.P95MS), Throughput: float64(v.Throughput),

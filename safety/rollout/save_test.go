@@ -64,8 +64,11 @@ func TestSavedTrialIsWhole(t *testing.T) {
 	fill(reflect.ValueOf(&trial).Elem(), &n)
 	trial.phase = phaseSlots
 	for i := range trial.readings {
-		trial.readings[i].stage = 0
+		trial.readings[i].stage, trial.readings[i].unit = 0, 1
 	}
+	none := []int{0} // places that exist
+	trial.Plan.Units[0].Changes, trial.Plan.Stages[0].Draws[0], trial.Plan.ConfirmDraws[0] = none, none, none
+	trial.standing, trial.lost, trial.current.units = none, none, none
 	if n < 60 {
 		t.Fatalf("filled %d fields only", n)
 	}

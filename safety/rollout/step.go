@@ -33,6 +33,8 @@ type Trial struct {
 	exposed  bool
 	dosed    float64 // what stands on the machine when exposed
 	goOn     bool    // held, and a person let it go on
+	standing []int   // units that have the change now
+	lost     []int   // units whose target has vanished
 }
 
 // Policy is what a rollout is judged by.
@@ -63,6 +65,7 @@ const (
 type reading struct {
 	stage   int
 	treated bool
+	unit    int // 1 and up where like targets are measured each by itself; 0 else
 	block   block
 	sample  *tune.MeterSample // nil: it gave no data
 }
@@ -70,10 +73,12 @@ type reading struct {
 // Observation is what happened.
 type Observation struct {
 	Kind   Kind
-	Sample *tune.MeterSample // KindSlot: nil is missing data
-	Why    string            // why data is missing, or what broke
-	Actor  string            // KindAbort
-	Down   time.Duration     // KindResume: how long nothing ran
+	Sample *tune.MeterSample   // KindSlot: nil is missing data
+	Units  []*tune.MeterSample // KindSlot over units: one for each of the plan's
+	Gone   []string            // KindGone: units whose target has vanished
+	Why    string              // why data is missing, or what broke
+	Actor  string              // KindAbort
+	Down   time.Duration       // KindResume: how long nothing ran
 }
 
 // Kind of an observation.
@@ -92,6 +97,7 @@ const (
 	KindHold                  // a person asks to wait before the whole exposure
 	KindAbort                 // a person stops it
 	KindInterrupt             // the command is ending
+	KindGone                  // like targets have vanished: the others go on
 	KindResume                // it was read back from where it was saved, and every value is as before it
 )
 
@@ -99,6 +105,7 @@ const (
 type Effect struct {
 	Do      Do
 	Changes []tune.Change // DoExpose: at this stage's dose
+	Targets []string      // DoRevert: only what is on these; none: all
 	Settle  time.Duration // DoMeasure: let pass first
 	Sample  time.Duration // DoMeasure
 }
@@ -166,6 +173,12 @@ func Step(s Trial, o Observation, now time.Time) (Trial, []Effect) {
 		return s.putBack(now, tune.Fail, tune.ReasonLimit, o.Why)
 	case KindExpired:
 		return s.putBack(now, tune.Inconclusive, tune.ReasonExpired, o.Why)
+	case KindGone:
+		s = s.loseUnits(o.Gone, o.Why)
+		if len(s.left(nil)) < fewestUnits {
+			return s.putBack(now, tune.Inconclusive, tune.ReasonInconclusive, "too few targets are left to compare: "+o.Why)
+		}
+		return s.measure()
 	case KindHold:
 		s.Policy.Hold, s.goOn = true, false
 		return s, nil
@@ -224,6 +237,9 @@ func (s Trial) nextSlot() (Trial, []Effect) {
 
 // measure brings the machine to where the slot under way wants it, and measures.
 func (s Trial) measure() (Trial, []Effect) {
+	if len(s.Plan.Units) > 0 {
+		return s.overUnits()
+	}
 	plan := s.plan()
 	var out []Effect
 	settle := time.Duration(0)
@@ -272,6 +288,10 @@ func (s Trial) slotDone(o Observation, now time.Time) (Trial, []Effect) {
 
 // take records the slot in the stage's counts and the readings.
 func (s *Trial) take(o Observation) {
+	if len(s.Plan.Units) > 0 {
+		s.takeUnits(o)
+		return
+	}
 	st := s.stage()
 	missed := s.Policy.Measured && o.Sample == nil
 	switch {
@@ -288,7 +308,7 @@ func (s *Trial) take(o Observation) {
 		st.Compared++
 	}
 	if s.Policy.Measured {
-		s.readings = remember(append(s.readings, reading{len(s.Stages) - 1, s.current.treated, s.current.block, o.Sample}))
+		s.readings = remember(append(s.readings, reading{stage: len(s.Stages) - 1, treated: s.current.treated, block: s.current.block, sample: o.Sample}))
 	}
 	st.Exposed = 100 * float64(st.Treated) / float64(max(1, st.Treated+st.Compared))
 	if st.Mode == modeDose {
@@ -322,7 +342,7 @@ func (s Trial) putBack(now time.Time, v tune.Verdict, reason, detail string) (Tr
 		s.Effect = st.Effect
 	}
 	s.phase, s.State, s.Reason, s.Detail = phaseRestoring, tune.Running, reason, detail
-	s.exposed, s.dosed = false, 0
+	s.exposed, s.dosed, s.standing = false, 0, nil
 	return s, []Effect{{Do: DoRollback}}
 }
 
