@@ -27,7 +27,11 @@ func (a *app) applyThrough(ctx context.Context, c *client, rec tune.Recommendati
 	} else {
 		req.ID = rec.ID
 	}
-	if meter != nil {
+	switch meter.(type) {
+	case nil:
+	case *ebpfMeter: // serve measures it by itself, and goes on with it after a restart
+		req.Meter, meter = f.meter, nil
+	default:
 		req.ClientMeter, req.FreshMeter = meter.Name(), meter.Fresh()
 	}
 	// Ctrl-C asks serve to put back and still waits for the rollout: a closed connection would do the

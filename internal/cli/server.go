@@ -133,7 +133,7 @@ func (s *server) Status(ctx context.Context) (console.Status, error) {
 	}
 	queued := l.loop.Queue()
 	slices.Reverse(queued)
-	return console.Status{Rollouts: append(queued, s.settled(managed).all(rollouts)...), Managed: managed, Loop: l.loop.State(),
+	return console.Status{Rollouts: append(queued, s.settled(ctx, managed).all(rollouts)...), Managed: managed, Loop: l.loop.State(),
 		Calibration: l.cal.Standing(ctx), Limits: l.budget().standing(s.app.cfg, s.app.now()), Frozen: l.frozen(ctx, s.app)}, nil
 }
 
@@ -168,18 +168,26 @@ func (s *server) History(ctx context.Context, q console.HistoryQuery) ([]tune.Ro
 		if err != nil {
 			return nil, err
 		}
-		return s.settled(managed).all([]tune.Rollout{r}), nil
+		return s.settled(ctx, managed).all([]tune.Rollout{r}), nil
 	}
 	rollouts, err := l.adviser.store.Rollouts(ctx, q.Limit)
-	return s.settled(managed).all(rollouts), err
+	return s.settled(ctx, managed).all(rollouts), err
 }
 
 // settled knows what runs: the one trial on air, for nobody else writes while serve does.
-func (s *server) settled(managed []tune.Managed) settle {
-	return settle{managed: managed, live: func(r tune.Rollout, newest bool) bool {
+func (s *server) settled(ctx context.Context, managed []tune.Managed) settle {
+	return settle{managed: managed, saved: s.saved(ctx), live: func(r tune.Rollout, newest bool) bool {
 		l := s.ready()
 		return s.onAir(r.ID) != nil || l != nil && l.trials == nil && newest
 	}}
+}
+
+// saved are trials of an earlier serve that are about to go on.
+func (s *server) saved(ctx context.Context) map[string]bool {
+	if l := s.ready(); l != nil {
+		return savedTrials(ctx, l.adviser.store)
+	}
+	return nil
 }
 
 // collectors tells /metrics how telemetry fares.

@@ -29,7 +29,7 @@ func (s *server) Rollback(ctx context.Context, req console.RollbackRequest) (con
 			return nothingBack(), nil
 		}
 	}
-	if stopped != nil && !req.All {
+	if stopped != nil && stopped.State != tune.Committed && !req.All { // one that was kept meanwhile is put back below
 		doc := nothingBack()
 		doc.Rollouts = append(doc.Rollouts, *stopped)
 		return doc, nil
