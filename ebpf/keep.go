@@ -7,9 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
-
 	"semantos/ebpf/probe"
 )
 
@@ -192,7 +189,7 @@ func (m *member) mark() (mark, bool) {
 // begin switches statistics on and notes where every loaded probe stands.
 func (s *Set) begin() *looking {
 	l := &looking{before: map[*member]mark{}, seen: map[*member]mark{}}
-	if c, err := ebpf.EnableStats(unix.BPF_STATS_RUN_TIME); err == nil {
+	if c, err := s.cfg.Stats(); err == nil {
 		l.stats = c
 	} else {
 		s.blind.Do(func() { s.cfg.Log.Warn("what probes cost cannot be measured", "reason", err) })

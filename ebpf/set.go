@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"runtime"
 	"runtime/debug"
 	"sync"
 	"time"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"semantos/ebpf/probe"
 	"semantos/internal/tune"
@@ -44,6 +48,9 @@ type Config struct {
 	Log   *slog.Logger
 	Now   func() time.Time
 	Specs []probe.Spec // nil is All
+	// Stats switches the kernel's run-time statistics on until what it gives is closed; nil does it here,
+	// which needs CAP_SYS_ADMIN.
+	Stats func() (io.Closer, error)
 }
 
 // Set is the probes of one process: every sampler of it reads the same set. Its methods may be called
@@ -96,6 +103,9 @@ func Open(ctx context.Context, cfg Config) (*Set, error) {
 	}
 	if cfg.Specs == nil {
 		cfg.Specs = All()
+	}
+	if cfg.Stats == nil {
+		cfg.Stats = func() (io.Closer, error) { return ebpf.EnableStats(unix.BPF_STATS_RUN_TIME) }
 	}
 	if cfg.Why == "" {
 		cfg.Why = "USE_EBPF=off"

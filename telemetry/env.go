@@ -18,6 +18,7 @@ const sceneAge = 5 * time.Second
 // env is what the collectors share: the files, the clock of the tick, the namespaces, the sockets.
 type env struct {
 	host    Machine
+	aid     Aid
 	now     func() time.Time
 	limits  Limits
 	files   *files
@@ -45,7 +46,7 @@ func (n nsview) entry(f *frame) *entry {
 }
 
 func newEnv(cfg Config) *env {
-	e := &env{host: cfg.Host, now: cfg.Now, limits: cfg.Limits.orDefault(), files: newFiles(cfg.Host.Path)}
+	e := &env{host: cfg.Host, aid: cfg.Aid, now: cfg.Now, limits: cfg.Limits.orDefault(), files: newFiles(cfg.Host.Path)}
 	source := cfg.Sockets
 	if source == nil {
 		source = &kernelSockets{}
@@ -108,6 +109,24 @@ func (e *env) findNamespaces() ([]nsview, string) {
 		out[0].labels = map[string]string{"netns": out[0].target, "name": ""}
 	}
 	return out, miss
+}
+
+// inside calls visit where the sockets of a namespace are seen: on a thread inside it, or here with sockets
+// of it that the aid opens.
+func (e *env) inside(n nsview, visit func() error) error {
+	kernel, ours := e.sockets.source.(*kernelSockets)
+	switch {
+	case n.own:
+		return visit()
+	case e.aid == nil || !ours:
+		return e.host.InNetns(n.target, visit)
+	}
+	kernel.open = func() (int, error) { return e.aid.DiagSocket(n.target) }
+	defer func() {
+		kernel.drop()
+		kernel.open = nil
+	}()
+	return visit()
 }
 
 func (e *env) close() {

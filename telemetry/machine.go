@@ -19,3 +19,10 @@ type NetMachine interface {
 	InNetns(target string, fn func() error) error
 	Owners(inodes []uint64) map[uint64]host.Owner
 }
+
+// Aid looks at what this process has no right to: other processes, other network namespaces.
+type Aid interface {
+	Read(name, target string) (tune.Value, error) // a catalogued tunable
+	ProcessUse(pid int, start uint64, want host.UseWanted) (host.ProcessUse, error)
+	DiagSocket(netns string) (int, error)
+}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"semantos/internal/host"
 	"semantos/internal/tune"
 )
 
@@ -211,6 +212,18 @@ func (c *processesCollector) usage(e *entry, p *process) {
 		}
 	}
 	b, err := c.files.once(dir + "/io")
+	n, counted := -1.0, false
+	if errors.Is(err, tune.ErrNotPermitted) && c.aid != nil {
+		var use host.ProcessUse
+		if use, err = c.look(p, host.UseWanted{IO: true}); err == nil {
+			b, n, counted = []byte(use.IO), float64(use.FDs), use.FDs >= 0
+			if use.IO == "" {
+				err = fmt.Errorf("%s/io: %w", dir, tune.ErrNotPermitted)
+			}
+		}
+	} else {
+		n, counted = countFDs(c.host.Path(dir+"/fd"), c.sized)
+	}
 	p.denied = errors.Is(err, tune.ErrNotPermitted)
 	if err == nil {
 		if p, err := parseProcIO(b); err == nil {
@@ -222,7 +235,7 @@ func (c *processesCollector) usage(e *entry, p *process) {
 			e.counter("process.write_call_bytes", p.writeChars)
 		}
 	}
-	if n, ok := countFDs(c.host.Path(dir+"/fd"), c.sized); ok {
+	if counted {
 		e.gauge("process.fds", n)
 		if age := c.at.Sub(p.limitAt); p.limitAt.IsZero() || age >= sceneAge || age < 0 {
 			p.limitAt = c.at
@@ -233,6 +246,15 @@ func (c *processesCollector) usage(e *entry, p *process) {
 		}
 		share(e, "process.fds_share", n, p.fdLimit)
 	}
+}
+
+// look asks the aid for what is not ours to see of a process.
+func (c *processesCollector) look(p *process, want host.UseWanted) (host.ProcessUse, error) {
+	pid, err := strconv.Atoi(p.labels["pid"])
+	if err != nil {
+		return host.ProcessUse{FDs: -1, Maps: -1}, err
+	}
+	return c.aid.ProcessUse(pid, p.start, want)
 }
 
 // waits adds up how long the threads ran and waited for a CPU, within the budget of files.
@@ -273,7 +295,13 @@ func (c *processesCollector) memory(e *entry, t *task, p *process, rank int, max
 	if rank >= 0 && rank < largeProcesses && due(p.detailAt, c.at, detailAge) {
 		p.detailAt = c.at
 		p.hasDetail = false
-		if b, err := c.files.once(dir + "/smaps_rollup"); err == nil {
+		b, err := c.files.once(dir + "/smaps_rollup")
+		if errors.Is(err, tune.ErrNotPermitted) && c.aid != nil {
+			var use host.ProcessUse
+			use, err = c.look(p, host.UseWanted{Smaps: true})
+			b = []byte(use.Smaps)
+		}
+		if err == nil {
 			p.anon, p.huge, err = parseSmapsRollup(b)
 			p.hasDetail = err == nil
 		}
@@ -281,8 +309,14 @@ func (c *processesCollector) memory(e *entry, t *task, p *process, rank int, max
 	if rank >= 0 && due(p.mapsAt, c.at, mapsAge) {
 		p.mapsAt = c.at
 		p.maps = 0
-		if b, err := c.files.once(dir + "/maps"); err == nil || errors.Is(err, tune.ErrCorrupt) {
+		b, err := c.files.once(dir + "/maps")
+		switch {
+		case err == nil || errors.Is(err, tune.ErrCorrupt):
 			p.maps = countLines(b)
+		case errors.Is(err, tune.ErrNotPermitted) && c.aid != nil:
+			if use, err := c.look(p, host.UseWanted{Maps: true}); err == nil {
+				p.maps = max(0, float64(use.Maps))
+			}
 		}
 	}
 	if p.hasDetail {

@@ -20,6 +20,7 @@ type Config struct {
 	Limits Limits
 	// Sockets replaces the kernel's socket diagnostics (tests, another root); nil asks the kernel.
 	Sockets SocketSource
+	Aid     Aid // nil: this process looks for itself
 	// Probes is the set every sampler of this process shares; nil reads none. It is not closed here.
 	Probes Probes
 }

@@ -68,8 +68,39 @@ type SocketSource interface {
 }
 
 // kernelSockets asks NETLINK_SOCK_DIAG, on a fresh netlink socket each time: an open one would keep a
-// namespace alive after everybody else has left it.
-type kernelSockets struct{ buf []byte }
+// namespace alive after everybody else has left it. Sockets that somebody else opens are dear: one is kept
+// as long as its answers are read to their end, and dropped after the visit.
+type kernelSockets struct {
+	buf  []byte
+	open func() (int, error) // nil: our own
+	kept int                 // 0 when there is none; descriptor 0 is standard input
+}
+
+// socket gives a netlink socket and what to do with it after the answer.
+func (k *kernelSockets) socket() (fd int, done func(whole bool), err error) {
+	if k.open == nil {
+		fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+		return fd, func(bool) { unix.Close(fd) }, err
+	}
+	if k.kept == 0 {
+		if k.kept, err = k.open(); err != nil {
+			k.kept = 0
+			return -1, nil, err
+		}
+	}
+	return k.kept, func(whole bool) {
+		if !whole {
+			k.drop()
+		}
+	}, nil
+}
+
+func (k *kernelSockets) drop() {
+	if k.kept != 0 {
+		unix.Close(k.kept)
+		k.kept = 0
+	}
+}
 
 // Dump implements SocketSource.
 func (k *kernelSockets) Dump(q DiagQuery, visit func(*DiagSocket)) (bool, error) {
@@ -94,11 +125,16 @@ func (k *kernelSockets) Dump(q DiagQuery, visit func(*DiagSocket)) (bool, error)
 
 // ask sends one request and visits the messages of its answer.
 func (k *kernelSockets) ask(request []byte, visit func(payload []byte) error) error {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	fd, done, err := k.socket()
 	if err != nil {
 		return fmt.Errorf("open sock_diag: %w", err)
 	}
-	defer unix.Close(fd)
+	err = k.exchange(fd, request, visit)
+	done(err == nil)
+	return err
+}
+
+func (k *kernelSockets) exchange(fd int, request []byte, visit func(payload []byte) error) error {
 	if k.buf == nil {
 		k.buf = make([]byte, 64<<10)
 	}

@@ -66,12 +66,7 @@ func (c *socketCache) of(n nsview) (*nsSockets, error) {
 	s := c.byNS[n.target]
 	if s == nil {
 		s = &nsSockets{}
-		visit := func() error { return c.visit(n, s) }
-		if n.own {
-			s.err = visit()
-		} else {
-			s.err = c.env.host.InNetns(n.target, visit)
-		}
+		s.err = c.env.inside(n, func() error { return c.visit(n, s) })
 		c.byNS[n.target] = s
 	}
 	return s, s.err
@@ -111,8 +106,8 @@ func (c *socketCache) visit(n nsview, s *nsSockets) error {
 		c.ports[n.target] = count.finish()
 	}
 	s.ports = c.ports[n.target]
-	s.rmemMax = c.element("tcp_rmem", 2)
-	s.wmemMax = c.element("tcp_wmem", 2)
+	s.rmemMax = c.element(n, "tcp_rmem", 2)
+	s.wmemMax = c.element(n, "tcp_wmem", 2)
 	return nil
 }
 
@@ -211,10 +206,18 @@ func (c *socketCache) dump(q DiagQuery, found *bool, visit func(*DiagSocket)) (b
 	return cut, err
 }
 
-// element reads one element of a sysctl of the namespace the thread is in; 0 when there is none.
-// Sysctls of a namespace are found by the thread that opens them, so these files do not stay open.
-func (c *socketCache) element(sysctl string, i int) float64 {
-	b, err := c.env.files.once("proc/sys/net/ipv4/" + sysctl)
+// element reads one element of a sysctl of the namespace; 0 when there is none. Sysctls of a namespace
+// are found by the thread that opens them, so these files do not stay open.
+func (c *socketCache) element(n nsview, sysctl string, i int) float64 {
+	var b []byte
+	var err error
+	if c.env.aid != nil && !n.own {
+		var v tune.Value
+		v, err = c.env.aid.Read("net.ipv4."+sysctl, n.target)
+		b = []byte(v)
+	} else {
+		b, err = c.env.files.once("proc/sys/net/ipv4/" + sysctl)
+	}
 	if err != nil {
 		return 0
 	}
@@ -240,7 +243,7 @@ func (c *socketCache) newPortCount(n nsview, s *nsSockets) *portCount {
 	if ok && old.scanned > cheapPortScan && age >= 0 && age < sceneAge {
 		return nil
 	}
-	low, high := c.element("ip_local_port_range", 0), c.element("ip_local_port_range", 1)
+	low, high := c.element(n, "ip_local_port_range", 0), c.element(n, "ip_local_port_range", 1)
 	p := &portCount{listening: make(map[uint16]bool, len(s.listeners)), byDest: make(map[netip.AddrPort]int)}
 	p.use.at = c.env.at
 	if high >= low && low > 0 && high <= 65535 {

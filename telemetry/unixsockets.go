@@ -63,13 +63,7 @@ func (c *unixsocketsCollector) Collect(_ context.Context, f *frame) error {
 				}
 			})
 		}
-		err := error(nil)
-		if n.own {
-			err = visit()
-		} else {
-			err = c.host.InNetns(n.target, visit)
-		}
-		if err != nil {
+		if err := c.inside(n, visit); err != nil {
 			return err
 		}
 		e := n.entry(f)

@@ -12,11 +12,29 @@ import (
 // Config says which machine.
 type Config struct {
 	Root string // "" is the real machine; else every path lies below it
+	Aid  Aid    // nil: this process looks for itself
+}
+
+// Aid looks at what this process has no right to look at. It takes names alone: a catalogued tunable, a
+// target in full.
+type Aid interface {
+	Read(name, target string) (tune.Value, error)
+	Probe(name, target string) tune.Capability
+	NetAid
+}
+
+// NetAid is its part that knows namespaces and sockets. DiagSocket gives a fresh sock_diag socket of a
+// namespace, which its caller closes.
+type NetAid interface {
+	Namespaces() ([]Netns, error)
+	Owners(inodes []uint64) (map[uint64]Owner, error)
+	DiagSocket(netns string) (int, error)
 }
 
 // Host reads and writes one machine. It is safe for concurrent use.
 type Host struct {
 	root string
+	aid  Aid
 
 	mu     sync.Mutex
 	dma    int                 // descriptor that holds our latency request, -1 without one
@@ -40,6 +58,7 @@ func New(c Config) *Host {
 	}
 	return &Host{
 		root:   root,
+		aid:    c.Aid,
 		dma:    -1,
 		spaces: map[uint64]string{},
 		owners: map[uint64]Owner{},

@@ -212,6 +212,9 @@ const maxNamespaces = 256
 // Namespaces lists the namespaces that hold a TCP or UDP socket, and our own, sorted by inode.
 // One that cannot be entered is left out.
 func (h *Host) Namespaces() ([]Netns, error) {
+	if h.aid != nil {
+		return h.aid.Namespaces()
+	}
 	own, err := h.ownNetns()
 	if err != nil {
 		return nil, err
@@ -258,6 +261,21 @@ func ownThreads() []uint64 {
 	for _, tid := range pids("/proc/self/task") {
 		if ino, err := netnsInode(fmt.Sprintf("/proc/self/task/%d/ns/net", tid)); err == nil {
 			out = append(out, ino)
+		}
+	}
+	return out
+}
+
+// namedSpaces is netnsNames, through the aid where there is one.
+func (h *Host) namedSpaces() map[uint64]string {
+	out := netnsNames()
+	if h.aid == nil {
+		return out
+	}
+	spaces, err := h.aid.Namespaces()
+	if err == nil { // a name that is not found is said to be unknown
+		for _, n := range spaces {
+			out[n.Inode] = n.Name
 		}
 	}
 	return out

@@ -8,8 +8,9 @@ import (
 	"os"
 	"strings"
 
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"semantos/internal/tune"
 )
 
 // The parts of linux/inet_diag.h and linux/sock_diag.h used here.
@@ -37,46 +38,85 @@ type diagSocket struct {
 // socketMem is SO_MEMINFO, in bytes but for the drops.
 type socketMem struct{ rmem, rcvbuf, wmem, sndbuf, drops uint32 }
 
-// diagRequest is an inet_diag_req_v2 that dumps everything in the given states.
-type diagRequest struct {
-	family, proto uint8
-	states        uint32
-	mem           bool
-}
-
-func (r diagRequest) Len() int { return inetDiagReqLen }
-
-func (r diagRequest) Serialize() []byte {
-	b := make([]byte, inetDiagReqLen)
-	b[0], b[1] = r.family, r.proto
-	if r.mem {
-		b[2] = 1 << (inetDiagSkmem - 1)
+// diagRequest is an inet_diag_req_v2 that dumps everything in the given states, behind its netlink header.
+func diagRequest(seq uint32, family, proto uint8, states uint32, mem bool) []byte {
+	b := make([]byte, unix.SizeofNlMsghdr+inetDiagReqLen)
+	ne := binary.NativeEndian
+	ne.PutUint32(b, uint32(len(b)))
+	ne.PutUint16(b[4:], sockDiagByFamily)
+	ne.PutUint16(b[6:], unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
+	ne.PutUint32(b[8:], seq)
+	r := b[unix.SizeofNlMsghdr:]
+	r[0], r[1] = family, proto
+	if mem {
+		r[2] = 1 << (inetDiagSkmem - 1)
 	}
-	binary.NativeEndian.PutUint32(b[4:], r.states)
+	ne.PutUint32(r[4:], states)
 	return b
 }
 
-// diag dumps the sockets of the calling thread's namespace, both families. A family this kernel does
-// not have is empty.
-func diag(proto uint8, states uint32, mem bool) ([]diagSocket, error) {
+func openDiag() (int, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	if err != nil {
+		return -1, fmt.Errorf("open sock_diag: %w", err)
+	}
+	// A kernel that never answers must not hang us; without the limit only this is lost.
+	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 2})
+	return fd, nil
+}
+
+// diag dumps the sockets of the socket's namespace, both families. A family this kernel does not have is
+// empty.
+func diag(fd int, proto uint8, states uint32, mem bool) ([]diagSocket, error) {
 	var out []diagSocket
-	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		req := nl.NewNetlinkRequest(sockDiagByFamily, unix.NLM_F_DUMP)
-		req.AddData(diagRequest{family, proto, states, mem})
-		err := req.ExecuteIter(unix.NETLINK_SOCK_DIAG, sockDiagByFamily, func(msg []byte) bool {
-			if s, ok := parseDiag(msg); ok {
-				out = append(out, s)
-			}
-			return true
-		})
-		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, nl.ErrDumpInterrupted) {
-			continue
-		}
-		if err != nil {
+	buf := make([]byte, 64<<10)
+	for i, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		seq := uint32(i) + 1
+		if err := unix.Sendto(fd, diagRequest(seq, family, proto, states, mem), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 			return nil, fmt.Errorf("ask sock_diag: %w", err)
+		}
+		for done := false; !done; {
+			n, _, err := unix.Recvfrom(fd, buf, 0)
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			if err == nil {
+				out, done, err = diagMessages(buf[:n], seq, out)
+			}
+			if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EAFNOSUPPORT) {
+				break
+			}
+			if err != nil {
+				return nil, fmt.Errorf("ask sock_diag: %w", err)
+			}
 		}
 	}
 	return out, nil
+}
+
+// diagMessages takes the sockets out of one datagram; done says that it was the last of the answer.
+func diagMessages(b []byte, seq uint32, out []diagSocket) ([]diagSocket, bool, error) {
+	ne := binary.NativeEndian
+	for len(b) >= unix.SizeofNlMsghdr {
+		size := int(ne.Uint32(b))
+		if size < unix.SizeofNlMsghdr || size > len(b) {
+			return out, true, fmt.Errorf("netlink message of %d bytes: %w", size, tune.ErrCorrupt)
+		}
+		payload := b[unix.SizeofNlMsghdr:size]
+		switch kind := ne.Uint16(b[4:]); {
+		case ne.Uint32(b[8:]) != seq:
+		case kind == unix.NLMSG_DONE:
+			return out, true, nil
+		case kind == unix.NLMSG_ERROR && len(payload) >= 4:
+			return out, true, unix.Errno(-int32(ne.Uint32(payload)))
+		case kind == sockDiagByFamily:
+			if s, ok := parseDiag(payload); ok {
+				out = append(out, s)
+			}
+		}
+		b = b[min(len(b), (size+3)&^3):]
+	}
+	return out, false, nil
 }
 
 func parseDiag(b []byte) (diagSocket, bool) {

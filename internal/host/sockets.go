@@ -94,12 +94,12 @@ func (h *Host) diagIn(ns string, proto uint8, states uint32) ([]diagSocket, uint
 	if err != nil {
 		return nil, 0, err
 	}
-	var found []diagSocket
-	err = h.InNetns(target, func() error {
-		var err error
-		found, err = diag(proto, states, true)
-		return err
-	})
+	fd, err := h.DiagSocket(target)
+	if err != nil {
+		return nil, ino, err
+	}
+	defer unix.Close(fd)
+	found, err := diag(fd, proto, states, true)
 	sort.Slice(found, func(i, j int) bool {
 		a, b := found[i], found[j]
 		if a.local.Port() != b.local.Port() {
@@ -108,6 +108,25 @@ func (h *Host) diagIn(ns string, proto uint8, states uint32) ([]diagSocket, uint
 		return a.cookie < b.cookie
 	})
 	return found, ino, err
+}
+
+// DiagSocket gives a fresh NETLINK_SOCK_DIAG socket of a namespace: it stays the namespace's, whatever
+// thread uses it. The caller closes it soon, for it keeps the namespace alive.
+func (h *Host) DiagSocket(netns string) (int, error) {
+	ino, err := parseNetns(netns)
+	if err != nil {
+		return -1, err
+	}
+	if own, err := h.ownNetns(); h.aid != nil && (err != nil || ino != own) {
+		return h.aid.DiagSocket(netns)
+	}
+	fd := -1
+	err = h.InNetns(netns, func() error {
+		var err error
+		fd, err = openDiag()
+		return err
+	})
+	return fd, err
 }
 
 // findSocket asks the kernel for one socket; a listener is looked for before the many connections.

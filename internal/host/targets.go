@@ -55,6 +55,10 @@ func (h *Host) resolveNetns(target string) (string, error) {
 	if pid, ok := strings.CutPrefix(target, "pid:"); ok {
 		if _, err := strconv.ParseUint(pid, 10, 31); err == nil {
 			ino, err := netnsInode(h.Path("/proc", pid, "ns/net"))
+			if errors.Is(err, os.ErrPermission) {
+				return "", &tune.Error{Op: "find", Subject: "network namespace of " + target, Err: tune.ErrNotPermitted,
+					Hint: "name it as netns:<inode>"}
+			}
 			if err != nil {
 				return "", &tune.Error{Op: "find", Subject: "network namespace of " + target, Err: tune.ErrGone}
 			}
@@ -62,7 +66,7 @@ func (h *Host) resolveNetns(target string) (string, error) {
 		}
 	}
 	if h.real() {
-		for ino, name := range netnsNames() {
+		for ino, name := range h.namedSpaces() {
 			if name == target {
 				return NetnsTarget(ino), nil
 			}
@@ -233,6 +237,13 @@ func (h *Host) templateRoot(t *tune.Tunable) (string, error) {
 // nothing, not even the same value: for several tunables that alone changes something (writing
 // min_free_kbytes marks it as chosen by a person, writing a socket's buffer pins it).
 func (h *Host) Probe(t *tune.Tunable, target string) tune.Capability {
+	if h.aid != nil { // who writes for us says what can be written
+		full, err := h.Resolve(t, target)
+		if err != nil {
+			return tune.Capability{Reason: reason(err)}
+		}
+		return h.aid.Probe(t.Name, full)
+	}
 	var c tune.Capability
 	err := h.with(t, target, func(a access) error {
 		_, readErr := a.read()
