@@ -24,13 +24,14 @@ type StartConfig struct {
 	Args   []string // nil is {"guard"}; the same folders and --root as the parent's belong here
 	Env    []string // nil is the parent's
 	Stderr io.Writer
+	Extra  []*os.File    // descriptors 4 and up of the guard
 	Lease  time.Duration // renewal; 0 is a fifth of DefaultLease
 }
 
 // Client speaks to one guard. Its methods may be called from several goroutines.
 type Client struct {
 	conn  net.Conn
-	cmd   *exec.Cmd
+	wait  func() error // collects the child
 	pid   int
 	notes []string
 	weak  []string
@@ -44,6 +45,7 @@ type Client struct {
 	exited  chan struct{}
 	closing chan struct{}
 	once    sync.Once
+	handed  *os.File // its descriptor, once it was handed over
 }
 
 // Start spawns the guard and waits until it has the host's lock and has recovered what a dead one left.
@@ -95,13 +97,17 @@ func spawn(cfg StartConfig) (*Client, error) {
 		return nil, fmt.Errorf("make guard socket: %w", err)
 	}
 	cmd := exec.Command(cfg.Exe, cfg.Args...)
-	cmd.Env, cmd.Stderr, cmd.ExtraFiles = cfg.Env, cfg.Stderr, []*os.File{theirs}
+	cmd.Env, cmd.Stderr, cmd.ExtraFiles = cfg.Env, cfg.Stderr, append([]*os.File{theirs}, cfg.Extra...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("start guard: %w", err), conn.Close())
 	}
-	return &Client{conn: conn, cmd: cmd, pid: cmd.Process.Pid, waiting: map[uint64]chan wireReply{},
-		done: make(chan struct{}), exited: make(chan struct{}), closing: make(chan struct{})}, nil
+	return newClient(conn, cmd.Process.Pid, cmd.Wait), nil
+}
+
+func newClient(conn net.Conn, pid int, wait func() error) *Client {
+	return &Client{conn: conn, wait: wait, pid: pid, waiting: map[uint64]chan wireReply{},
+		done: make(chan struct{}), exited: make(chan struct{}), closing: make(chan struct{})}
 }
 
 // Pid is the guard's process id.
@@ -212,7 +218,12 @@ func (c *Client) Audit(ctx context.Context) (Audited, error) {
 func (c *Client) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), flushTime+5*time.Second)
 	defer cancel()
-	_, err := c.call(ctx, wireRequest{Verb: verbBye})
+	var err error
+	if c.handed == nil {
+		_, err = c.call(ctx, wireRequest{Verb: verbBye})
+	} else {
+		err = c.handed.Close() // nobody took it over: the end of the socket says goodbye
+	}
 	c.once.Do(func() { close(c.closing) })
 	closeErr := c.conn.Close()
 	select {
@@ -314,5 +325,5 @@ func (c *Client) renew(every time.Duration) {
 // reap collects the child.
 func (c *Client) reap() {
 	defer close(c.exited)
-	_ = c.cmd.Wait() // its status tells nothing that the socket did not
+	_ = c.wait() // its status tells nothing that the socket did not
 }

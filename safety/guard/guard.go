@@ -26,6 +26,7 @@ type Config struct {
 	InitNetns string        // target of the machine's own namespace; read from pid 1 when empty
 	Lease     time.Duration // 0: DefaultLease
 	LockWait  time.Duration // 0: DefaultLockWait
+	Pace      float64       // writing requests a second, three times as many at once; 0: DefaultPace
 	Now       func() time.Time
 
 	AuditKeep  time.Duration // how long the log of decisions and writes is kept; 0: whatever its age
@@ -34,6 +35,10 @@ type Config struct {
 
 // DefaultLease is how long a parent may be silent; [Client] renews five times as often.
 const DefaultLease = 700 * time.Millisecond
+
+// DefaultPace bounds applies and persists: a rollout makes a few a second, one gone wild thousands. What
+// puts back is never counted.
+const DefaultPace = 20
 
 // DefaultLockWait covers the time a guard needs to restore after its parent died.
 const DefaultLockWait = 1500 * time.Millisecond
@@ -48,7 +53,7 @@ func Run(ctx context.Context, cfg Config) error {
 	defer func() { _ = conn.Close() }()
 	terminated, stopSignals := ownSignals()
 	defer stopSignals()
-	s := &guardServer{cfg: cfg, conn: conn, frames: make(chan wireRequest, maxQueued), start: time.Now(), lapse: make(chan struct{}, 1)}
+	s := &guardServer{cfg: cfg, conn: conn, frames: make(chan wireRequest, maxQueued), start: time.Now(), lapse: make(chan struct{}, 1), pace: cfg.pace()}
 	weak := harden()
 	hello, err := s.greet()
 	if err != nil {

@@ -83,7 +83,7 @@ func helperGuard() error {
 	slow, _ := time.ParseDuration(os.Getenv(envSlow))
 	return Run(context.Background(), Config{Socket: os.NewFile(3, "parent"), Actuator: slowHost{h, slow},
 		Catalogue: netCatalogue{}, DataDir: os.Getenv(envData), RunDir: os.Getenv(envRun), BootID: boot,
-		LockWait: 1500 * time.Millisecond, Now: time.Now})
+		LockWait: 1500 * time.Millisecond, Pace: 1e6, Now: time.Now})
 }
 
 // netCatalogue has three tunables of a network namespace.

@@ -158,7 +158,8 @@ func TestGuardDiesAfterAnUnrecordedRestore(t *testing.T) {
 func served(t *testing.T) (*bench, *hungDisk, net.Conn, func()) {
 	b, d, q := queuedBench(t)
 	ours, theirs := net.Pipe()
-	s := &guardServer{conn: theirs, engine: b.guard, frames: make(chan wireRequest, maxQueued), start: time.Now(), lapse: make(chan struct{}, 1)}
+	s := &guardServer{conn: theirs, engine: b.guard, frames: make(chan wireRequest, maxQueued), start: time.Now(), lapse: make(chan struct{}, 1),
+		cfg: Config{Now: time.Now}, pace: Config{}.pace()}
 	ctx := t.Context()
 	done := make(chan error, 1)
 	go s.receive(func(error) {})

@@ -46,9 +46,11 @@ type journal struct {
 // cannot be written, so that restores go on; the journal then refuses every append with its reason.
 func openJournal(d disk, path, runDir string) (*journal, scanned) {
 	j := &journal{disk: d, path: path}
-	data, err := d.ReadFile(path)
+	data, err := readTrusted(d, path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		j.broken = storageError(path, err)
+		if j.broken = err; !errors.Is(err, tune.ErrCorrupt) {
+			j.broken = storageError(path, err)
+		}
 		return j, scanned{badAt: -1}
 	}
 	s := scanJournal(data)

@@ -121,7 +121,7 @@ func readCopies(d disk, runDir string) ([]runCopy, error) {
 		if !strings.HasSuffix(name, ".log") {
 			continue
 		}
-		data, err := d.ReadFile(filepath.Join(dir, name))
+		data, err := readTrusted(d, filepath.Join(dir, name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // its rollout ended meanwhile: the journal's queue drops copies as the disk takes the records
 		}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -108,7 +109,7 @@ func FuzzProtocol(f *testing.F) {
 	f.Add([]byte{255, 255, 255, 255})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		b := newBench(t)
-		s := &guardServer{engine: b.guard}
+		s := &guardServer{engine: b.guard, cfg: Config{Now: time.Now}, pace: Config{}.pace()}
 		for r := bytes.NewReader(data); ; {
 			var q wireRequest
 			if readFrame(r, &q) != nil {

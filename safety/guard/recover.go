@@ -175,12 +175,14 @@ func recoveryNote(r Restored) string {
 func readState(dataDir, runDir string) (*journalState, error) {
 	d := osDisk{}
 	path := journalPath(dataDir)
-	data, err := d.ReadFile(path)
+	data, err := readTrusted(d, path)
 	var lost error // the copies in the run folder still tell what is held
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return nil, &tune.Error{Op: "read journal", Subject: path, Err: fmt.Errorf("%w: %w", tune.ErrNotPermitted, err),
 			Hint: "run as the user that changed the tunables (root)"}
+	case errors.Is(err, tune.ErrCorrupt):
+		lost = err
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		lost = &tune.Error{Op: "read journal", Subject: path, Err: fmt.Errorf("%w: %w", tune.ErrStorage, err), Hint: "check the folder"}
 	}
@@ -208,7 +210,7 @@ func readState(dataDir, runDir string) (*journalState, error) {
 }
 
 func readOrEmpty(d disk, path string) []byte {
-	data, err := d.ReadFile(path)
+	data, err := readTrusted(d, path)
 	if err != nil {
 		return nil // the copy must do
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"semantos/internal/tune"
+	"semantos/safety/pace"
 )
 
 // guardServer ties the engine to one parent's socket.
@@ -25,6 +26,7 @@ type guardServer struct {
 	notes  []string
 	frames chan wireRequest
 	lapse  chan struct{}
+	pace   *pace.Bucket
 	start  time.Time    // monotonic zero of seen
 	seen   atomic.Int64 // when the parent last said anything
 
@@ -178,6 +180,19 @@ func (c Config) lease() time.Duration {
 	return DefaultLease
 }
 
+// writes reports whether a verb changes something that stands as it was.
+func (v verb) writes() bool { return v == verbApply || v == verbPersist }
+
+var errTooFast = errors.New("too many requests")
+
+func (c Config) pace() *pace.Bucket {
+	rate := c.Pace
+	if rate <= 0 {
+		rate = DefaultPace
+	}
+	return pace.New(rate, 3*rate)
+}
+
 // restores reports whether a verb puts something back.
 func (v verb) restores() bool {
 	return v == verbRevert || v == verbRollback || v == verbFreeze || v == verbBye
@@ -297,6 +312,14 @@ func (s *guardServer) answer(ctx context.Context, q wireRequest) (bool, error) {
 func (s *guardServer) perform(ctx context.Context, q wireRequest, r *wireReply) (err error) {
 	g := s.engine
 	g.actor = q.Actor
+	if q.Verb.writes() && !s.pace.Take(s.cfg.Now()) {
+		err = &tune.Error{Op: string(q.Verb), Subject: q.Rollout, Err: fmt.Errorf("%w: the guard takes no more writes for now", errTooFast),
+			Hint: "what stands is put back; report it, for no rollout asks so often"}
+		if s.noted.take(time.Now()) {
+			g.sayRefused(q.Rollout, q.Changes, err)
+		}
+		return err
+	}
 	switch q.Verb {
 	case verbApply:
 		if r.Applied, err = g.apply(ctx, q.Rollout, q.Changes, q.Actor); err != nil && s.noted.take(time.Now()) {

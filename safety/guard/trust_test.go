@@ -1,0 +1,115 @@
+package guard
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"semantos/internal/tune"
+)
+
+// forge lays a journal that says swappiness was 1 and is held, which a trusting guard would write.
+func forge(t *testing.T) (dataDir string) {
+	t.Helper()
+	dataDir = t.TempDir()
+	j, _ := openJournal(osDisk{}, journalPath(dataDir), t.TempDir())
+	h := how{Name: "vm.swappiness", Scope: tune.ScopeHost, Method: tune.MethodSysctl, Path: "vm/swappiness", Kind: tune.KindInteger}
+	if err := j.append(true, record{Kind: kindIntent, Rollout: "r1", Tunable: "vm.swappiness", Target: "host", How: &h, Old: "1", New: "60", Boot: "b"}); err != nil {
+		t.Fatal(err)
+	}
+	j.close()
+	return dataDir
+}
+
+// TestAForgedJournalIsNotBelieved: whoever could have written it, its originals are not restored and no
+// change is accepted on it; root's own is believed.
+func TestAForgedJournalIsNotBelieved(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: gives files to another user")
+	}
+	const stranger = 61100
+	for _, c := range []struct {
+		name  string
+		spoil func(dir string) error
+		good  bool
+	}{
+		{"root's own", func(string) error { return nil }, true},
+		{"a sticky folder above", func(d string) error { return os.Chmod(d, 0o1770|os.ModeSticky) }, true},
+		{"the file is another's", func(d string) error { return os.Chown(journalPath(d), stranger, stranger) }, false},
+		{"the folder is another's", func(d string) error { return os.Chown(filepath.Dir(journalPath(d)), stranger, stranger) }, false},
+		{"the data folder is another's", func(d string) error { return os.Chown(d, stranger, stranger) }, false},
+		{"a group may write the file", func(d string) error { return os.Chmod(journalPath(d), 0o660) }, false},
+		{"all may write the folder", func(d string) error { return os.Chmod(filepath.Dir(journalPath(d)), 0o777) }, false},
+		{"the data folder is a group's", func(d string) error { return os.Chmod(d, 0o770) }, false},
+		{"the file is a link", func(d string) error {
+			other := filepath.Join(d, "other")
+			return errors.Join(os.Rename(journalPath(d), other), os.Symlink(other, journalPath(d)))
+		}, false},
+		{"the folder is a link", func(d string) error {
+			other := filepath.Join(d, "other")
+			return errors.Join(os.Rename(filepath.Dir(journalPath(d)), other), os.Symlink(other, filepath.Dir(journalPath(d))))
+		}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := forge(t)
+			if err := c.spoil(dir); err != nil {
+				t.Fatal(err)
+			}
+			j, s := openJournal(osDisk{}, journalPath(dir), t.TempDir())
+			defer j.close()
+			if got := len(s.records) == 1 && j.usable() == nil; got != c.good {
+				t.Errorf("%d records, usable %v", len(s.records), j.usable())
+			}
+			if !c.good && (!errors.Is(j.usable(), tune.ErrCorrupt) || tune.Hint(j.usable()) == "") {
+				t.Errorf("it says %v", j.usable())
+			}
+			state, err := readState(dir, t.TempDir())
+			if got := len(state.rollouts) == 1 && err == nil; got != c.good {
+				t.Errorf("shown: %d rollouts, %v", len(state.rollouts), err)
+			}
+		})
+	}
+}
+
+// TestTheGuardBoundsItsWrites: applies beyond the pace are refused with a reason; what puts back is not.
+func TestTheGuardBoundsItsWrites(t *testing.T) {
+	b := newBench(t)
+	now := time.Unix(1000, 0)
+	s := &guardServer{cfg: Config{Now: func() time.Time { return now }}, engine: b.guard, pace: Config{}.pace()}
+	do := func(v verb) error {
+		q := wireRequest{Verb: v, Rollout: "r1"}
+		if v == verbApply {
+			q.Changes = changes("q.plain=6")
+		}
+		var r wireReply
+		return s.perform(t.Context(), q, &r)
+	}
+	tooFast := 0
+	for i := range 200 {
+		err := do(verbApply)
+		switch {
+		case errors.Is(err, errTooFast):
+			tooFast++
+		case err != nil:
+			t.Fatalf("apply %d: %v", i, err)
+		case tooFast > 0:
+			t.Fatalf("apply %d was taken after %d had been refused", i, tooFast)
+		}
+		if err := do(verbRevert); err != nil {
+			t.Fatalf("revert %d: %v", i, err)
+		}
+		b.expect(t, map[string]string{"q.plain@host": "5"})
+	}
+	if tooFast != 140 {
+		t.Errorf("%d of 200 at once were refused, want 140", tooFast)
+	}
+	now = now.Add(time.Second)
+	if err := do(verbApply); err != nil {
+		t.Errorf("a second later: %v", err)
+	}
+	if err := do(verbRollback); err != nil {
+		t.Errorf("rollback: %v", err)
+	}
+}
