@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -30,6 +32,11 @@ type app struct {
 	started    bool  // cobra accepted the command line
 	store      store // once it is open
 	closers    []func() error
+
+	over   *handover  // serve after root's rights were given up; nil elsewhere
+	handed []*os.File // what goes over the exec
+	stays  string     // why serve kept the rights it was started with
+	rights string     // what it has instead
 }
 
 // globalFlags registers --json, --config and one flag per configuration key.
@@ -58,7 +65,15 @@ func (a *app) start(cmd *cobra.Command) error {
 	if steps := cmd.Flags().Lookup("steps"); steps != nil && steps.Changed {
 		given["rollout-steps"] = steps.Value.String()
 	}
-	cfg, err := config.Load(config.Sources{File: a.configFile, Env: a.env, Flags: given, UID: a.uid})
+	over, err := a.takeOver()
+	if err != nil {
+		return err
+	}
+	src := config.Sources{File: a.configFile, Env: a.env, Flags: given, UID: a.uid}
+	if over != nil { // the same settings as root read
+		a.over, src.UID, src.Content = over, 0, over.Config
+	}
+	cfg, err := config.Load(src)
 	if err != nil {
 		return err
 	}
@@ -68,6 +83,9 @@ func (a *app) start(cmd *cobra.Command) error {
 	}
 	return nil
 }
+
+// configPath is the configuration file that counts.
+func (a *app) configPath() string { return cmp.Or(a.configFile, config.DefaultFile) }
 
 // say prints one message for people on stderr.
 func (a *app) say(format string, args ...any) {

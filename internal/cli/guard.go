@@ -12,12 +12,17 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"semantos/internal/host"
 	"semantos/internal/tune"
 	"semantos/safety/guard"
+	"semantos/safety/lookout"
 )
 
 // guardSocket is the descriptor the parent hands to its guard.
 const guardSocket = 3
+
+// lookSocket is the one by which a parent without root's rights sees.
+const lookSocket = 4
 
 func (a *app) guardCommand() *cobra.Command {
 	return &cobra.Command{
@@ -31,7 +36,7 @@ func (a *app) guardCommand() *cobra.Command {
 
 // runGuard runs the guard. What its parent was told is not said twice: both share one stderr.
 func (a *app) runGuard(ctx context.Context) error {
-	socket := inheritedSocket()
+	socket := inheritedSocket(guardSocket)
 	cfg, err := a.guardConfig(socket)
 	if err != nil {
 		err = guard.Refuse(socket, err)
@@ -40,8 +45,12 @@ func (a *app) runGuard(ctx context.Context) error {
 		}
 		return err
 	}
+	ctx = context.WithoutCancel(ctx)
+	if eyes := inheritedSocket(lookSocket); eyes != nil {
+		defer a.lookFor(ctx, eyes, cfg.Catalogue)()
+	}
 	// A guard ends with its parent or by a signal of its own, not by the terminal's: see guard.Run.
-	err = guard.Run(context.WithoutCancel(ctx), cfg)
+	err = guard.Run(ctx, cfg)
 	if errors.Is(err, tune.ErrBusy) || errors.Is(err, tune.ErrStorage) || errors.Is(err, tune.ErrNotPermitted) {
 		return statusError{exit: exitOf(err)}
 	}
@@ -69,35 +78,67 @@ func (a *app) guardConfig(socket *os.File) (guard.Config, error) {
 	}, nil
 }
 
-// inheritedSocket is nil when somebody started the guard by hand.
-func inheritedSocket() *os.File {
+// inheritedSocket is nil when nothing was handed over: somebody started the guard by hand.
+func inheritedSocket(fd int) *os.File {
 	var st syscall.Stat_t
-	if err := syscall.Fstat(guardSocket, &st); err != nil || st.Mode&syscall.S_IFMT != syscall.S_IFSOCK {
+	if err := syscall.Fstat(fd, &st); err != nil || st.Mode&syscall.S_IFMT != syscall.S_IFSOCK {
 		return nil
 	}
-	return os.NewFile(guardSocket, "parent")
+	syscall.CloseOnExec(fd)
+	return os.NewFile(uintptr(fd), "parent")
+}
+
+// lookFor answers a parent that gave up its rights, beside the guard's own work, until the function it gives
+// is called. That one also removes the control socket, which such a parent may not.
+func (a *app) lookFor(ctx context.Context, socket *os.File, cat lookout.Catalogue) (end func()) {
+	control, _ := os.Lstat(a.cfg.Socket()) // absent: nothing to remove
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		h := host.New(host.Config{Root: a.cfg.Root})
+		err := lookout.Serve(ctx, lookout.Config{Socket: socket, Machine: h, Catalogue: cat, Now: a.now})
+		if err = errors.Join(err, h.Close()); err != nil {
+			a.say("the guard looks no more: %v", err)
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+		if now, err := os.Lstat(a.cfg.Socket()); err == nil && control != nil && os.SameFile(now, control) && now.Mode().Type() == os.ModeSocket {
+			_ = os.Remove(a.cfg.Socket()) // a leftover is replaced by the next serve
+		}
+	}
 }
 
 // startGuard starts the guard, which takes the host's lock and first restores what a killed semantos
 // left uncommitted; what it did is said. It starts on an unusable DATA_DIR too: it then restores from the
 // copies in the run folder, and refuses changes.
-func (a *app) startGuard(ctx context.Context) (*guard.Client, error) {
-	client, err := guard.Start(ctx, guard.StartConfig{Args: a.guardArgs(), Env: a.env, Stderr: a.stderr, Exe: a.exe})
+func (a *app) startGuard(ctx context.Context, extra ...*os.File) (*guard.Client, error) {
+	if a.over != nil { // it runs already
+		a.onClose(a.closeGuard(a.over.client))
+		return a.over.client, nil
+	}
+	client, err := guard.Start(ctx, guard.StartConfig{Args: a.guardArgs(), Env: a.env, Stderr: a.stderr, Exe: a.exe, Extra: extra})
 	if err != nil {
 		return nil, err
 	}
-	a.onClose(func() error {
+	a.onClose(a.closeGuard(client))
+	for _, note := range client.Notes() {
+		a.say("%s", note)
+	}
+	return client, nil
+}
+
+func (a *app) closeGuard(client *guard.Client) func() error {
+	return func() error {
 		select {
 		case <-client.Done():
 			return nil // it is gone, which was reported where it mattered
 		default:
 		}
 		return client.Close()
-	})
-	for _, note := range client.Notes() {
-		a.say("%s", note)
 	}
-	return client, nil
 }
 
 // guardArgs gives the guard the same folders, root and catalogue as its parent has.

@@ -20,6 +20,9 @@ var binary string
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
+		if os.Getenv(listenRole) != "" {
+			return listenOnly()
+		}
 		dir, err := os.MkdirTemp("", "semantos-cli-test-")
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -39,6 +39,9 @@ func (a *app) openProbes(ctx context.Context, r *rooms) error {
 	if a.cfg.Root != "" { // config refuses "on" beside it
 		cfg.Mode, cfg.Why = ebpf.Off, "probes see the running kernel, not what lies below ROOT"
 	}
+	if a.over != nil {
+		cfg.Stats = a.over.looks.Statistics
+	}
 	set, err := ebpf.Open(ctx, cfg)
 	if err != nil {
 		return err

@@ -18,13 +18,18 @@ type rooms struct {
 	cat   *kb.Catalogue
 	rules []tune.Rule
 	facts tune.Facts
+	aid   telemetry.Aid // of a serve without root's rights; nil looks itself
 	// probes are opened with the first sampler, and shared by all.
 	probes *probes
 }
 
 // openRooms loads the catalogue and rules whole, or not at all.
 func (a *app) openRooms() (*rooms, error) {
-	h := host.New(host.Config{Root: a.cfg.Root})
+	hostCfg := host.Config{Root: a.cfg.Root}
+	if a.over != nil {
+		hostCfg.Aid = a.over.looks
+	}
+	h := host.New(hostCfg)
 	a.onClose(h.Close)
 	options := kb.Options{ExtraDir: a.cfg.CatalogDir, Protected: a.cfg.Protected}
 	for _, n := range a.cfg.Limits {
@@ -42,7 +47,11 @@ func (a *app) openRooms() (*rooms, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read facts of the host: %w", err)
 	}
-	return &rooms{host: h, cat: cat, rules: rules, facts: facts}, nil
+	r := &rooms{host: h, cat: cat, rules: rules, facts: facts}
+	if a.over != nil {
+		r.aid = a.over.looks
+	}
+	return r, nil
 }
 
 // current reads a tunable by name on a target, as rules and invariants ask for it.
@@ -82,5 +91,5 @@ func (a *app) newSampler(ctx context.Context, r *rooms, window time.Duration) (*
 
 // sampler makes telemetry that its caller closes; the probes are open already.
 func (r *rooms) sampler(window time.Duration, now func() time.Time) (*telemetry.Sampler, error) {
-	return telemetry.New(telemetry.Config{Host: r.host, Window: window, Now: now, Probes: r.probes.set})
+	return telemetry.New(telemetry.Config{Host: r.host, Window: window, Now: now, Probes: r.probes.set, Aid: r.aid})
 }

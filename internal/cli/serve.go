@@ -36,15 +36,16 @@ func (a *app) serve(ctx context.Context) error {
 		a.recoverLeftovers(ctx) // serve's own guard would have
 		return err
 	}
-	control, err := console.ListenUnix(a.cfg.Socket())
+	if a.over == nil {
+		if err := a.becomeOrdinary(ctx); err != nil {
+			return err
+		}
+	}
+	control, web, err := a.openDoors()
 	if err != nil {
 		return err
 	}
 	defer control.Close()
-	web, err := listen(a.cfg.Listen)
-	if err != nil {
-		return err
-	}
 	defer web.Close()
 	log := slog.New(slog.NewTextHandler(a.stderr, nil))
 	a.log = log
@@ -70,6 +71,23 @@ func (a *app) serve(ctx context.Context) error {
 	stop(workErr)
 	notify(a.env, "STOPPING=1")
 	return errors.Join(workErr, <-answered)
+}
+
+// openDoors listens, or takes over what listens already and shuts what an ordinary user does not need.
+func (a *app) openDoors() (control, web net.Listener, err error) {
+	if a.over != nil {
+		if err := a.confine(); err != nil {
+			return nil, nil, err
+		}
+		return a.over.open()
+	}
+	if control, err = console.ListenUnix(a.cfg.Socket()); err != nil {
+		return nil, nil, err
+	}
+	if web, err = listen(a.cfg.Listen); err != nil {
+		return nil, nil, errors.Join(err, control.Close())
+	}
+	return control, web, nil
 }
 
 // work opens the rooms and runs the loop until ctx ends or the guard dies.
@@ -168,12 +186,13 @@ type serveDocument struct {
 	AutoApply string `json:"auto_apply"`
 	Probes    int    `json:"probes"` // eBPF probes that count
 	Writes    bool   `json:"writes"` // false without rights: it only recommends
+	Rights    string `json:"rights"` // what it runs with
 }
 
 // announce says what is watched and where.
 func (a *app) announce(l *live) error {
 	doc := serveDocument{Version: version, Listen: a.cfg.Listen, Socket: a.cfg.Socket(), DataDir: a.cfg.DataDir, Root: a.cfg.Root,
-		Tunables: len(l.rooms.cat.All()), Rules: len(l.rooms.rules), AutoApply: a.cfg.AutoApply, Writes: l.trials != nil}
+		Tunables: len(l.rooms.cat.All()), Rules: len(l.rooms.rules), AutoApply: a.cfg.AutoApply, Writes: l.trials != nil, Rights: a.rightsText()}
 	probes := probeFinding(l.rooms.probes.set.Status())
 	doc.Probes = l.rooms.probes.counting()
 	return a.print(doc, func() {
@@ -194,6 +213,7 @@ func (a *app) announce(l *live) error {
 		fmt.Fprintf(a.stdout, "  data      %s\n", doc.DataDir)
 		counting, _, _ := strings.Cut(probes.Text, ", at ") // what they cost is not known yet
 		fmt.Fprintf(a.stdout, "  probes    %s\n", shortReason(counting))
+		fmt.Fprintf(a.stdout, "  rights    %s\n", doc.Rights)
 		fmt.Fprintf(a.stdout, "  mode      %s\n", mode)
 	})
 }

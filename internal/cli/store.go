@@ -66,13 +66,19 @@ func (a *app) openStore(ctx context.Context) (store, error) {
 	}
 	var s store
 	var err error
+	if err := a.checkStoreFiles(); err != nil {
+		return nil, err
+	}
 	if a.cfg.Neo4jURI == "" {
-		s, err = sqlite.Open(ctx, a.cfg.DataDir)
+		s, err = sqlite.Open(ctx, a.cfg.StoreDir())
 	} else {
 		s, err = a.openNeo4j(ctx)
 	}
 	if err != nil {
 		return nil, err
+	}
+	if err := a.settleStore(); err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
 	a.store = s
 	a.onClose(s.Close)
@@ -84,7 +90,7 @@ func (a *app) openStore(ctx context.Context) (store, error) {
 func (a *app) openNeo4j(ctx context.Context) (store, error) {
 	log := cmp.Or(a.log, slog.New(slog.DiscardHandler))
 	n, err := neo4j.Open(ctx, neo4j.Config{URI: a.cfg.Neo4jURI, User: a.cfg.Neo4jUser, Pass: a.cfg.Neo4jPass,
-		Spool: filepath.Join(a.cfg.DataDir, spoolDir), Log: log, Now: a.now})
+		Spool: filepath.Join(a.cfg.StoreDir(), spoolDir), Log: log, Now: a.now})
 	if err != nil {
 		return nil, err
 	}

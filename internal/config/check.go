@@ -77,7 +77,7 @@ func (c *Config) PrepareDataDir() error {
 		return bad(fmt.Errorf("mode %04o lets every user replace the files in it", m.Perm()),
 			"run chmod 700 on it, or "+elsewhere)
 	}
-	f, err := os.CreateTemp(c.DataDir, ".writable-")
+	f, err := os.CreateTemp(c.StoreDir(), ".writable-")
 	if err != nil {
 		return bad(err, elsewhere+", or make this one writable")
 	}
@@ -90,6 +90,21 @@ func (c *Config) PrepareDataDir() error {
 		return bad(err, "free some space, or "+elsewhere)
 	}
 	return nil
+}
+
+// storeDir is the folder below DATA_DIR that belongs to the user serve runs as.
+const storeDir = "store"
+
+// OwnStoreDir is where that folder is or would be.
+func (c *Config) OwnStoreDir() string { return filepath.Join(c.DataDir, storeDir) }
+
+// StoreDir is where history and knowledge lie: in the folder of the user that serve runs as once there is
+// one, else in DATA_DIR itself.
+func (c *Config) StoreDir() string {
+	if info, err := os.Lstat(c.OwnStoreDir()); err == nil && info.IsDir() {
+		return c.OwnStoreDir()
+	}
+	return c.DataDir
 }
 
 // Socket is where a running serve answers the command line.

@@ -54,6 +54,7 @@ type Config struct {
 	OutputsDir        string
 	CatalogDir        string
 	Root              string
+	RunAs             string // whom serve becomes when root starts it; "" is the account semantos or a fixed uid
 
 	AuditKeep  time.Duration // of the log of decisions and writes
 	AuditBytes int64

@@ -34,7 +34,7 @@ func TestDefaults(t *testing.T) {
 		"OLLAMA_HOST": "", "OLLAMA_MODEL": "", "OPENAI_EMBED_MODEL": "", "OLLAMA_EMBED_MODEL": "", "TAU": "0.55", "ALPHA": "0.1", "ROLLOUT_STEPS": "5,25,50,100",
 		"SLO_MAX_P95": "35", "MAX_ERROR_RATE": "0.5", "PSI_MAX_MEMORY": "10", "PSI_MAX_IO": "80", "PSI_MAX_CPU": "off", "MIN_MEM_AVAILABLE": "3", "PROTECTED": "", "LIMITS": "", "EXPOSURE_BUDGET": "1h", "MAINTENANCE_WINDOW": "always",
 		"AUTO_POLL": "on", "AUTO_APPLY": "off", "POLL_INTERVAL_SEC": "10", "MARGIN": "0.1",
-		"ALERT_WEBHOOK": "", "AUDIT_KEEP_DAYS": "400", "AUDIT_MAX_MB": "64", "LISTEN": "127.0.0.1:9988", "CATALOG_DIR": "", "ROOT": "",
+		"ALERT_WEBHOOK": "", "AUDIT_KEEP_DAYS": "400", "AUDIT_MAX_MB": "64", "LISTEN": "127.0.0.1:9988", "CATALOG_DIR": "", "ROOT": "", "RUN_AS": "",
 	}
 	got := map[string]string{}
 	for _, r := range c.Rows() {

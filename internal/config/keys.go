@@ -130,6 +130,8 @@ func placeKeys() []key {
 			k.def = "./outputs"
 			return k
 		}(),
+		text("RUN_AS", "whom serve becomes when root starts it; unset: the account semantos, else uid 61100; root keeps every right",
+			"a user's name, UID, UID:GID or root", false, func(c *Config) *string { return &c.RunAs }),
 		path("CATALOG_DIR", "more tunables and rules, root-owned", func(c *Config) *string { return &c.CatalogDir }),
 		func() key {
 			k := path("ROOT", "read and write below this directory instead of the real host", func(c *Config) *string { return &c.Root })

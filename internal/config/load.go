@@ -21,6 +21,9 @@ type Sources struct {
 	Env   []string          // KEY=VALUE, as os.Environ gives it
 	Flags map[string]string // flag name without dashes to value; only flags that were given
 	UID   int               // decides the default of DATA_DIR
+	// Content is the file's text where an earlier program of this process, with more rights, has read it;
+	// nil reads the file.
+	Content *string
 }
 
 // Load merges defaults, file, environment and flags. Its errors are one line, wrap tune.ErrUsage and
@@ -73,7 +76,13 @@ func (c *Config) loadFile(src Sources) error {
 	if name == "" {
 		name = DefaultFile
 	}
-	data, err := os.ReadFile(name)
+	var data []byte
+	var err error
+	if src.Content != nil {
+		data = []byte(*src.Content)
+	} else {
+		data, err = os.ReadFile(name)
+	}
 	switch {
 	case err == nil:
 	case src.File == "" && errors.Is(err, fs.ErrNotExist):
