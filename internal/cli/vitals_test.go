@@ -88,3 +88,11 @@ func TestVitalsOfThisHost(t *testing.T) {
 		t.Errorf("%v %% of memory is available", left)
 	}
 }
+
+// BenchmarkLook is what one look of the watch reads, once a second while a trial runs.
+func BenchmarkLook(b *testing.B) {
+	v := &vitals{path: host.New(host.Config{}).Path, cfg: config.Config{PSIMaxMemory: 10, PSIMaxIO: 80, PSIMaxCPU: 95, MinMemAvailable: 3}}
+	for b.Loop() {
+		v.Look(b.Context())
+	}
+}
