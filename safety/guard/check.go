@@ -119,13 +119,21 @@ func (g *engine) inspect(rollout, actor string, it *item) error {
 	return nil
 }
 
-// free refuses what another rollout is trying right now, itself or through a counterpart.
+// free refuses what another rollout is trying right now, itself or through a counterpart, and the
+// counterpart of what this one has.
 func (g *engine) free(rollout string, s writeStep) error {
 	for _, ro := range g.state.open() {
-		if ro.ID == rollout || ro.Committed {
+		if ro.ID != rollout && ro.Committed {
 			continue
 		}
 		for _, en := range ro.Entries {
+			if ro.ID == rollout {
+				if en.How.Name == s.t.Counterpart && en.Target == s.change.Target {
+					return &tune.Error{Op: "apply", Subject: s.change.Tunable, Err: fmt.Errorf("%w: rollout %s has %s, and they zero each other", tune.ErrInvariant, rollout, en.Tunable),
+						Hint: "one rollout changes one of the two: start another for this one"}
+				}
+				continue
+			}
 			same := en.Tunable == s.change.Tunable || en.How.Name == s.t.Counterpart
 			if same && en.Target == s.change.Target && en.End == "" {
 				return &tune.Error{Op: "apply", Subject: s.change.Tunable, Err: fmt.Errorf("%w: rollout %s tries %s", tune.ErrConflict, ro.ID, en.Tunable),

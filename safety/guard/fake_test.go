@@ -23,11 +23,12 @@ type crash struct{}
 // moves neighbours, refuses some values, and writes vectors element by element.
 type fakeKernel struct {
 	values map[string]tune.Value
-	ids    map[string]string // by target
-	hook   func()            // before and after every effect
-	refuse map[string]error  // by tunable
-	writes []string          // name=value, in order
-	vanish bool              // m.side exists only while m.mode is off
+	ids    map[string]string        // by target
+	hook   func()                   // before and after every effect
+	refuse map[string]error         // by tunable
+	writes []string                 // name=value, in order
+	vanish bool                     // m.side exists only while m.mode is off
+	fault  func(restore bool) error // asked at every write
 }
 
 func newFakeKernel() *fakeKernel {
@@ -50,14 +51,31 @@ func (k *fakeKernel) Write(t *tune.Tunable, target string, v tune.Value) (tune.V
 	if err := k.refuse[t.Name]; err != nil {
 		return "", err
 	}
-	return k.set(t, target, v)
+	return k.faulty(false, t, target, v)
 }
 
 func (k *fakeKernel) Restore(t *tune.Tunable, target string, v tune.Value) (tune.Value, error) {
 	if err := k.refuse["restore "+t.Name]; err != nil {
 		return "", err
 	}
-	return k.set(t, target, v)
+	return k.faulty(true, t, target, v)
+}
+
+// faulty leaves half of a vector written when it fails, as the kernel does.
+func (k *fakeKernel) faulty(restore bool, t *tune.Tunable, target string, v tune.Value) (tune.Value, error) {
+	if k.fault == nil {
+		return k.set(t, target, v)
+	}
+	err := k.fault(restore)
+	if err == nil {
+		return k.set(t, target, v)
+	}
+	if old := k.values[t.Name+"@"+target].Fields(); t.Kind == tune.KindVector && len(old) > 0 {
+		old[0] = v.Fields()[0]
+		k.hook()
+		k.values[t.Name+"@"+target] = tune.Value(strings.Join(old, " "))
+	}
+	return "", fmt.Errorf("write %s: %w", t.Name, err)
 }
 
 func (k *fakeKernel) set(t *tune.Tunable, target string, v tune.Value) (tune.Value, error) {
@@ -255,6 +273,7 @@ type bench struct {
 	guard  *engine
 	found  Recovered
 	err    error
+	clock  func() time.Time // nil: it stands still
 }
 
 func newBench(t interface{ Helper() }) *bench {
@@ -270,6 +289,9 @@ func (b *bench) start() {
 	bk, s := newBook(b.disk, b.data, "/run")
 	b.guard = &engine{act: b.kernel, cat: newFakeCatalogue(), log: bk, disk: b.disk, run: "/run", data: b.data, boot: b.boot, initNetns: "netns:1",
 		now: func() time.Time { return time.Unix(1700000000, 0) }, state: loadState(s, copies, b.data)}
+	if b.clock != nil {
+		b.guard.now = b.clock
+	}
 	b.found, b.err = b.guard.recoverAll(copies, b.data, "/run")
 	b.err = errors.Join(b.err, err)
 }

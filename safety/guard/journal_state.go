@@ -45,6 +45,7 @@ type heldEntry struct {
 	Pending  map[tune.Value]bool   // intents without their read-back
 	Away     bool                  // not at its original, as far as the journal knows
 	End      recordKind            // restored, yielded or gone; "" while held
+	Rebased  int                   // how often it was given the original of an older rollout
 	// Releasing and Released: let go of, while the rest of the rollout stands.
 	Releasing, Released bool
 }
@@ -142,6 +143,13 @@ func (en *heldEntry) fold(r record) {
 	case kindRebased:
 		en.wrote(en.Old) // what the older rollout left is now ours too
 		en.Old, en.Away = r.Old, true
+		en.Rebased++
+		en.Also = slices.Clone(en.Also) // a record that waits for the disk may share it
+		for _, a := range r.Also {
+			if b := en.alsoOf(a); b != nil {
+				b.Value = a.Value
+			}
+		}
 		if r.Pair != nil {
 			en.Pair = r.Pair
 		}

@@ -31,8 +31,8 @@ func loadState(s scanned, copies []runCopy, dataDir string) *journalState {
 	return state
 }
 
-// merge takes from a copy what the journal lost: entries it does not know, and that a rollout was
-// committed or closed. The copy is written after the journal, so it never runs ahead of it.
+// merge takes from a copy what the journal lost: entries it does not know, originals that were handed on,
+// and that a rollout was committed or closed. The copy is written after the journal, so it never runs ahead of it.
 func (s *journalState) merge(c runCopy) {
 	known := map[[3]string]bool{}
 	for _, ro := range s.rollouts {
@@ -40,8 +40,18 @@ func (s *journalState) merge(c runCopy) {
 			known[[3]string{ro.ID, en.Tunable, en.Target}] = true
 		}
 	}
+	rebased := map[*heldEntry]int{}
 	for _, r := range c.records {
-		if ro := s.rollouts[r.Rollout]; ro != nil && ro.Closed {
+		ro := s.rollouts[r.Rollout]
+		if ro != nil && ro.Closed {
+			continue
+		}
+		if r.Kind == kindRebased && ro != nil {
+			if en := ro.entry(r.Tunable, r.Target); en != nil && en.End == "" {
+				if rebased[en]++; rebased[en] > en.Rebased {
+					s.fold(r)
+				}
+			}
 			continue
 		}
 		if r.Tunable == "" || !known[[3]string{r.Rollout, r.Tunable, r.Target}] {

@@ -71,8 +71,39 @@ func rebase(en, up *heldEntry) record {
 	r := record{Kind: kindRebased, Rollout: up.Rollout, Tunable: up.Tunable, Target: up.Target, Old: en.Old, Pair: en.Pair}
 	if up.Tunable != en.Tunable {
 		r.Old, r.Pair = en.Pair.Value, &beside{Tunable: en.Tunable, Target: en.Target, How: en.How, Value: en.Old}
+		return r
+	}
+	for _, a := range en.Also { // what our write had moved was no original either
+		if b := up.alsoOf(a); b != nil && b.Value == en.After[a.Tunable] {
+			r.Also = append(r.Also, a)
+		}
 	}
 	return r
+}
+
+// takenFrom is what a younger entry found in our place, and whether we can have left it.
+func (en *heldEntry) takenFrom(up *heldEntry) (tune.Value, bool) {
+	if en.Pair == nil || up.Pair == nil {
+		return up.Old, aggregate(en) || en.ours(up.Old)
+	}
+	taken, beside := up.Old, up.Pair.Value
+	if up.Tunable != en.Tunable {
+		taken, beside = beside, taken
+	}
+	if taken == en.Old { // of a pair also the other member tells
+		return taken, beside == en.Pair.Value
+	}
+	return taken, en.ours(taken) && zero(beside)
+}
+
+// alsoOf finds what an entry keeps of a neighbour.
+func (en *heldEntry) alsoOf(a beside) *beside {
+	for i := range en.Also {
+		if en.Also[i].Tunable == a.Tunable && en.Also[i].Target == a.Target {
+			return &en.Also[i]
+		}
+	}
+	return nil
 }
 
 // rebaseBeside does the same for a neighbour that a younger rollout holds: what it took for the original
@@ -104,6 +135,10 @@ func (g *engine) putBack(en *heldEntry, final bool) Restored {
 			r.Found, r.Detail = "0", fmt.Sprintf("its counterpart %s is held by rollout %s", up.Tunable, up.Rollout)
 		}
 		r.Value = r.Found
+		if taken, ours := en.takenFrom(up); !ours {
+			r.Outcome = Yielded
+			r.Detail = fmt.Sprintf("something else set it to %q before rollout %s took it; it was left at %q, before that %q", taken, up.Rollout, en.Last, en.Old)
+		}
 		return r
 	}
 	if err := g.same(en); err != nil {
