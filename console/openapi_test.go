@@ -85,7 +85,7 @@ func TestSchemasMatchTypes(t *testing.T) {
 		"RecommendRequest": RecommendRequest{}, "ApplyRequest": ApplyRequest{}, "RollbackRequest": RollbackRequest{},
 		"AdvanceRequest": AdvanceRequest{}, "HoldRequest": HoldRequest{}, "CalibrateRequest": CalibrateRequest{}, "Calibration": tune.Calibration{},
 		"CalibrationWindow": tune.Window{}, "DriftCut": tune.DriftCut{}, "Accuracy": tune.Accuracy{}, "Admission": tune.Admission{},
-		"SampleRequest": SampleRequest{}, "AbortRequest": AbortRequest{}, "FreezeRequest": FreezeRequest{}, "FreezeResult": FreezeResult{}, "Freeze": tune.Freeze{}, "LimitStanding": tune.LimitStanding{},
+		"SampleRequest": SampleRequest{}, "AbortRequest": AbortRequest{}, "FreezeRequest": FreezeRequest{}, "FreezeResult": FreezeResult{}, "Freeze": tune.Freeze{}, "LimitStanding": tune.LimitStanding{}, "Ablation": tune.Ablation{}, "Ablated": tune.Ablated{},
 		"Node": tune.Node{}, "Edge": tune.Edge{}, "SearchRequest": SearchRequest{}, "SearchResult": SearchResult{}, "SearchHit": SearchHit{},
 		"NeighborhoodRequest": NeighborhoodRequest{}, "Neighborhood": Neighborhood{}, "Reached": Reached{}, "PathRequest": PathRequest{},
 		"Path": Path{}, "DecayRequest": DecayRequest{}, "Decay": Decay{}, "DecayedEdge": DecayedEdge{}, "TunableRequest": TunableRequest{},

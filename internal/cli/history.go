@@ -70,6 +70,9 @@ func showRollouts(w io.Writer, all []tune.Rollout) {
 				what += ", "
 			}
 			what += fmt.Sprintf("%s %s -> %s", c.Tunable, c.Current, c.Proposed)
+			if r.Pruned(c) {
+				what += " (undone)"
+			}
 		}
 		rows[i] = []string{r.ID, r.Started.Local().Format("2006-01-02 15:04"), string(r.State), r.Reason,
 			effectText(r.Effect), what}
@@ -183,6 +186,10 @@ func showRollout(w io.Writer, r tune.Rollout) {
 			e.Metric, e.Ratio, e.Low, e.High, e.Better)
 	} else if r.State == tune.Committed {
 		fmt.Fprintln(w, "Effect: nothing was measured.")
+	}
+	if r.Ablation != nil {
+		fmt.Fprintf(w, "Ablated %s: what each change earns\n", r.Ablation.Started.Local().Format("2006-01-02 15:04:05"))
+		showAblation(w, *r.Ablation)
 	}
 	for _, file := range r.Persisted {
 		fmt.Fprintf(w, "Written for the next boot: %s\n", file)

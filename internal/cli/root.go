@@ -40,7 +40,7 @@ func (a *app) rootCommand() *cobra.Command {
 	}
 	a.globalFlags(root.PersistentFlags())
 	root.AddCommand(
-		a.serveCommand(), a.recommendCommand(), a.applyCommand(), a.holdCommand(), a.advanceCommand(), a.abortCommand(), a.freezeCommand(), a.rollbackCommand(), a.undoCommand(),
+		a.serveCommand(), a.recommendCommand(), a.applyCommand(), a.holdCommand(), a.advanceCommand(), a.abortCommand(), a.freezeCommand(), a.ablateCommand(), a.rollbackCommand(), a.undoCommand(),
 		a.statusCommand(), a.historyCommand(), a.explainCommand(), a.verifyCommand(), a.telemetryCommand(),
 		a.tunablesCommand(), a.kbCommand(), a.exportCommand(), a.calibrateCommand(), a.doctorCommand(), a.configCommand(),
 		a.versionCommand(), a.guardCommand(),

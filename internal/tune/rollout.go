@@ -19,10 +19,11 @@ type Rollout struct {
 	ExposedSeconds float64          `json:"exposed_seconds"`     // how long anything of it stood while it was tried
 	Persisted      []string         `json:"persisted,omitempty"` // files written by --persist
 	BootID         string           `json:"boot_id,omitempty"`
-	Resumed        int              `json:"resumed,omitempty"` // how often it went on after serve had ended
-	Kept           map[string]Value `json:"kept,omitempty"`    // by tunable@target: what reads back where the kernel rounded
-	Undone         time.Time        `json:"undone,omitzero"`   // when a person put back what was committed
-	Gate           *Admission       `json:"gate,omitempty"`    // null: it never reached the gate, or before it was recorded
+	Resumed        int              `json:"resumed,omitempty"`  // how often it went on after serve had ended
+	Kept           map[string]Value `json:"kept,omitempty"`     // by tunable@target: what reads back where the kernel rounded
+	Undone         time.Time        `json:"undone,omitzero"`    // when a person put back what was committed
+	Ablation       *Ablation        `json:"ablation,omitempty"` // what each change earns, where it was asked
+	Gate           *Admission       `json:"gate,omitempty"`     // null: it never reached the gate, or before it was recorded
 }
 
 // Standing is what a kept change left in place: the kernel may have rounded what was proposed.

@@ -1,0 +1,63 @@
+package rollout
+
+import "semantos/internal/tune"
+
+// Drawn is one slot of a block whose order was drawn, for others than [Step] to be judged: the ablation of
+// a kept bundle asks what leaving one change out does.
+type Drawn struct {
+	Block   int // the same for the slots of one block, which stand together
+	Size    int // slots of the block
+	Treated bool
+	Sample  *tune.MeterSample // nil: it gave no data
+}
+
+// Marginal is what drawn slots say of a treatment by the rules of a rollout. Worse and Better: the interval
+// excludes 1. NotWorse: by the margin, in every metric. Leaning: one looks better by the margin. Alarm: plainly worse in the newest two. Limit: what
+// the newest treated slot broke, "" for nothing.
+type Marginal struct {
+	Effect                         *tune.Effect // nil: too few slots
+	Worse, Better, NotWorse, Alarm bool
+	Leaning                        bool
+	Limit                          string
+}
+
+// Marginal judges slots in the order of time. The evidence of a block counts from its end.
+func (p Policy) Marginal(slots []Drawn) Marginal {
+	readings := make([]reading, len(slots))
+	var treated, untreated []tune.MeterSample
+	for i, s := range slots {
+		readings[i] = reading{treated: s.Treated, sample: s.Sample, block: block{id: s.Block, size: s.Size}}
+		switch {
+		case s.Sample == nil:
+		case s.Treated:
+			treated = append(treated, *s.Sample)
+		default:
+			untreated = append(untreated, *s.Sample)
+		}
+	}
+	a := assess(metricsOf(p.Measure, p.LossMS), p.Margin, readings, 0)
+	out := Marginal{Effect: a.effect(), NotWorse: a.notWorse()}
+	_, out.Better = a.better()
+	for _, f := range a.findings {
+		out.Leaning = out.Leaning || f.seq.Estimate() < -a.margin
+		out.Worse = out.Worse || a.counts(f) && f.worse(0)
+	}
+	if n := len(slots); n > 0 && !slots[n-1].Treated {
+		_, out.Alarm = a.alarm(alarmRuns)
+	}
+	if p.Measure.Signal == "" {
+		if said, broke := p.Limits.broken(treated, untreated, a); broke {
+			out.Limit = said
+		}
+	}
+	return out
+}
+
+// PolicyOf is how an experiment beside a rollout is judged by a meter.
+func PolicyOf(m Meter, margin float64, limits Limits) Policy {
+	p := Policy{Measured: true, LossMS: lossOf(m), Margin: margin, Limits: limits}
+	if one, ok := m.(Sensor); ok {
+		p.Measure = one.Measure()
+	}
+	return p
+}
