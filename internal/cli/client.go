@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"semantos/console"
 	"semantos/internal/tune"
@@ -30,9 +34,61 @@ func (a *app) serving(ctx context.Context) *client {
 	if err != nil {
 		return nil
 	}
+	err = a.believe(conn)
 	conn.Close()
+	if err != nil {
+		a.say("the control socket is not used: %v", err)
+		return nil
+	}
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }}
 	return &client{http: &http.Client{Transport: transport}, socket: socket}
+}
+
+// believe refuses a serve that somebody else may have put in the place of ours: who listens must be root,
+// we, or the owner of DATA_DIR. Serve listens before it gives up root's rights, so it is root that listens.
+func (a *app) believe(conn net.Conn) error {
+	peer, err := peerOf(conn)
+	if err != nil {
+		return err
+	}
+	owner := -1
+	if info, err := os.Stat(a.cfg.DataDir); err == nil {
+		owner = ownerOf(info)
+	}
+	if uid := int(peer.Uid); uid != 0 && uid != os.Geteuid() && uid != owner {
+		return fmt.Errorf("uid %d listens on %s: %w", uid, a.cfg.Socket(), tune.ErrNotPermitted)
+	}
+	return nil
+}
+
+// peerOf says who began to listen on the other end.
+func peerOf(conn net.Conn) (*unix.Ucred, error) {
+	u, ok := conn.(*net.UnixConn)
+	if !ok {
+		return nil, fmt.Errorf("%T tells no peer: %w", conn, tune.ErrUnsupported)
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var cred *unix.Ucred
+	var credErr error
+	err = raw.Control(func(fd uintptr) { cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	return cred, errors.Join(err, credErr)
+}
+
+// servePid is the process behind the control socket, 0 when none answers.
+func (a *app) servePid(ctx context.Context) int {
+	conn, err := console.DialUnix(ctx, a.cfg.Socket())
+	if err != nil {
+		return 0
+	}
+	defer conn.Close()
+	peer, err := peerOf(conn)
+	if err != nil {
+		return 0
+	}
+	return int(peer.Pid)
 }
 
 // do sends one request and leaves the answer's body open.

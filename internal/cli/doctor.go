@@ -6,12 +6,14 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"semantos/ebpf"
+	"semantos/internal/privilege"
 	"semantos/internal/tune"
 	"semantos/safety/guard"
 )
@@ -83,7 +85,7 @@ func (a *app) examine(ctx context.Context) (doctorDocument, error) {
 	doc.Tunables = append(doc.Tunables, r.probeAll()...)
 	doc.Probes = r.probes.status(ctx)
 	doc.Findings = append(doc.Findings, a.kernelFindings(r)...)
-	doc.Findings = append(doc.Findings, a.privilegeFindings()...)
+	doc.Findings = append(doc.Findings, a.privilegeFindings(ctx)...)
 	doc.Findings = append(doc.Findings, probeFinding(doc.Probes))
 	doc.Findings = append(doc.Findings, a.storageFindings(ctx)...)
 	doc.Findings = append(doc.Findings, a.limitFindings(ctx)...)
@@ -135,7 +137,7 @@ func (a *app) kernelFindings(r *rooms) []finding {
 	}
 }
 
-func (a *app) privilegeFindings() []finding {
+func (a *app) privilegeFindings(ctx context.Context) []finding {
 	var out []finding
 	if a.uid == 0 {
 		out = append(out, finding{Area: "privileges", Status: "ok", Text: "running as root"})
@@ -144,7 +146,39 @@ func (a *app) privilegeFindings() []finding {
 			Text: fmt.Sprintf("running as uid %d: recommend works from what is readable, apply does not", a.uid),
 			Hint: "run semantos as root to apply changes and to see the sockets of other users"})
 	}
+	out = append(out, a.serveRights(ctx))
 	return append(out, guardFindings(guard.Weaknesses())...)
+}
+
+// serveRights says what the running serve may do, as the kernel tells, or what one started here would keep.
+func (a *app) serveRights(ctx context.Context) finding {
+	f := finding{Area: "serve's rights", Status: "ok"}
+	if pid := a.servePid(ctx); pid > 0 {
+		s, err := privilege.Of(strconv.Itoa(pid))
+		switch {
+		case err != nil:
+			f.Status, f.Text = "limited", err.Error()
+		case s.UID == 0:
+			f.Status, f.Text = "limited", fmt.Sprintf("pid %d keeps root's; its first lines say why", pid)
+			f.Hint = "unset RUN_AS, and keep DATA_DIR where another user may walk to it"
+		default:
+			f.Text = fmt.Sprintf("pid %d has uid %d, %s (to load probes), no_new_privs %s, system calls filtered %s; the guard writes, "+
+				"and looks at what it may not see", pid, s.UID, keptText(s), yesNo(s.NoNewPrivs), yesNo(s.Filtered))
+		}
+		return f
+	}
+	u, why, err := a.whyStay()
+	switch {
+	case err != nil:
+		f.Status, f.Text, f.Hint = "bad", err.Error(), tune.Hint(err)
+	case why != "" && a.uid == 0:
+		f.Status, f.Text = "limited", "serve would keep those it is started with: "+why
+	case why != "":
+		f.Text = "serve would have uid " + strconv.Itoa(a.uid) + "'s own"
+	default:
+		f.Text = "serve would become " + u.String() + " and keep what loads probes (CAP_BPF, CAP_PERFMON); the guard keeps root's"
+	}
+	return f
 }
 
 // guardFindings says what this host keeps a guard from doing to outlive what it guards against.

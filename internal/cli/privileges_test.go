@@ -111,10 +111,19 @@ func listenElsewhere(t *testing.T) (netns string, port uint16) {
 	return ns.Target, port
 }
 
-// listenRole makes the test binary a server that listens with a backlog of 16 and accepts nothing.
+// listenRole makes the test binary a server that listens with a backlog of 16 and accepts nothing; with a
+// path in it, on that unix socket.
 const listenRole = "SEMANTOS_TEST_LISTEN"
 
 func listenOnly() int {
+	if path := os.Getenv(listenRole); path != "1" {
+		if _, err := net.Listen("unix", path); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		fmt.Println("listening")
+		time.Sleep(time.Minute)
+	}
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 	if err == nil {
 		err = errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 16))
@@ -169,6 +178,9 @@ func TestServeGivesUpRootsRights(t *testing.T) {
 		if err != nil || ownerOf(info) != want.uid && !(want.uid != 0 && ownerOf(info) != 0) || info.Mode().Perm() != want.mode {
 			t.Errorf("%q: %v, %v", path, info, err)
 		}
+	}
+	if got := inside(t, ns, s.data, "doctor", "--json"); !strings.Contains(got.stdout, fmt.Sprintf("pid %d has uid", s.pid)) {
+		t.Errorf("doctor does not tell its rights:\n%s", got.stdout[:min(len(got.stdout), 4000)])
 	}
 	if exit := s.end(t, syscall.SIGTERM); exit != 0 {
 		t.Errorf("SIGTERM: exit %d\n%s", exit, s.out)
@@ -395,6 +407,50 @@ func TestADroppedServeTellsTheServiceManager(t *testing.T) {
 	n, _, err := l.ReadFrom(buf)
 	if err != nil || string(buf[:n]) != "READY=1" {
 		t.Errorf("got %q, %v", buf[:n], err)
+	}
+}
+
+// TestASocketOfAStrangerIsNotUsed: who listens in DATA_DIR must be root, we, or its owner.
+func TestASocketOfAStrangerIsNotUsed(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: listens as another user")
+	}
+	a := &app{stderr: &bytes.Buffer{}, uid: 0}
+	a.cfg.DataDir = t.TempDir()
+	l, err := console.ListenUnix(a.cfg.Socket())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if a.serving(t.Context()) == nil {
+		t.Fatal("root's own is not used")
+	}
+	l.Close()
+	reachable(t, a.cfg.DataDir)
+	if err := os.Chmod(a.cfg.DataDir, 0o777|os.ModeSticky); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = []string{listenRole + "=" + a.cfg.Socket()}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: privilege.FixedID, Gid: privilege.FixedID}}
+	reachable(t, filepath.Dir(os.Args[0]))
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}()
+	var word string
+	if _, err := fmt.Fscan(out, &word); err != nil {
+		t.Fatal(err)
+	}
+	if a.serving(t.Context()) != nil || !strings.Contains(a.stderr.(*bytes.Buffer).String(), "uid 61100 listens") {
+		t.Errorf("a stranger's socket is used; said %q", a.stderr)
 	}
 }
 
