@@ -1,8 +1,14 @@
 package cli
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"semantos/internal/tune"
+	"semantos/safety/guard"
 )
 
 // TestProtectedAndLimited: whatever is asked, and with --yes: exit 2 naming value and limit, and nothing
@@ -45,5 +51,49 @@ func TestProtectedAndLimited(t *testing.T) {
 		if !strings.Contains(strings.ReplaceAll(got.stdout, " to ", ".."), s) {
 			t.Errorf("tunables does not show %q:\n%s", s, got.stdout)
 		}
+	}
+}
+
+// TestTheGuardReadsItsOwnConfiguration: the real guard process refuses what its environment or file forbids,
+// whatever its parent asks for; a parent that says nothing of it changes nothing.
+func TestTheGuardReadsItsOwnConfiguration(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "semantos.conf")
+	if err := os.WriteFile(file, []byte("PROTECTED=vm.swap*\nLIMITS=vm.vfs_cache_pressure=50..150\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		args, env []string
+		refuses   bool
+	}{
+		"environment": {nil, []string{"PROTECTED=vm.swappiness", "LIMITS=vm.vfs_cache_pressure=50..150"}, true},
+		"file":        {[]string{"--config", file}, nil, true},
+		"neither":     {nil, nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMachine(t, nil)
+			c, err := guard.Start(t.Context(), guard.StartConfig{Exe: binary, Stderr: os.Stderr, Env: append([]string{"HOME=" + m.data}, tc.env...),
+				Args: append([]string{"guard", "--data-dir", m.data, "--root", m.root}, tc.args...)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = c.Close() }()
+			for rollout, want := range map[string]struct {
+				change tune.Change
+				err    error
+			}{
+				"a-1": {tune.Change{Tunable: "vm.swappiness", Proposed: "40"}, tune.ErrDenied},
+				"b-1": {tune.Change{Tunable: "vm.vfs_cache_pressure", Proposed: "200"}, tune.ErrOutOfRange},
+			} {
+				_, err := c.Apply(t.Context(), rollout, []tune.Change{want.change}, "test")
+				if tc.refuses != errors.Is(err, want.err) || !tc.refuses && err != nil {
+					t.Errorf("%s: %v", want.change.Tunable, err)
+				}
+			}
+			if now := m.read(t, "proc/sys/vm/swappiness"); (now == "60") != tc.refuses {
+				t.Errorf("swappiness is %s", now)
+			}
+		})
 	}
 }
