@@ -25,17 +25,19 @@ func TestAlarm(t *testing.T) {
 	t.Parallel()
 	still := func() float64 { return 0 }
 	for text, want := range map[string]bool{
-		"tUUUtU":       true,  // both treated slots
-		"tUUUUUUt":     true,  // the slot after the second is still to come
-		"tUUU":         false, // one
-		"tUUUTU":       false, // one of two
-		"TUUUTU":       false,
-		"tuUUtuU":      false, // bursts that reach into the slots after them
-		"TUUUutuU":     false,
-		"TUUUUttU":     false, // one run, which one burst explains
-		"TUUTUTTttUtU": true,  // late, after a good beginning
-		"UUUTTTTtUtU":  true,  // the last slot of a run is what counts
-		"tt":           false, // nothing to hold them against
+		"tUUUtU":                    true,  // both treated slots
+		"tUUUUUUt":                  true,  // the slot after the second is still to come
+		"tUUU":                      false, // one
+		"tUUUTU":                    false, // one of two
+		"TUUUTU":                    false,
+		"tuUUtuU":                   false, // bursts that reach into the slots after them
+		"TUUUutuU":                  false,
+		"UUUUUUUUUUUUtuUUUUUUUUtuU": false,
+		"UUUUUUUUUUUUtUUUUUUUUUtUU": true,
+		"TUUUUttU":                  false, // one run, which one burst explains
+		"TUUTUTTttUtU":              true,  // late, after a good beginning
+		"UUUTTTTtUtU":               true,  // the last slot of a run is what counts
+		"tt":                        false, // nothing to hold them against
 	} {
 		if got := Alarm(row(text, still), plain, 2); got != want {
 			t.Errorf("%s: alarm %v", text, got)

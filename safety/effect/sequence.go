@@ -33,11 +33,17 @@ type Sequence struct {
 // New prepares the blocks, in time order. before are logarithms of untreated readings from earlier, oldest
 // first: with them the first block knows the noise already.
 func New(before []float64, blocks []Block) Sequence {
-	var s Sequence
+	slots := 0
+	for _, b := range blocks {
+		slots += len(b.X)
+	}
+	s := Sequence{all: make([]scored, 0, len(blocks)), blocks: make([]scored, 0, len(blocks))}
+	scores := make([]float64, slots)
 	noise := newNoise(before)
 	for _, b := range blocks {
 		if b.complete() {
-			ready := scored{Block: b, scale: noise.scale(), scores: make([]float64, len(b.X))}
+			ready := scored{Block: b, scale: noise.scale(), scores: scores[:len(b.X)]}
+			scores = scores[len(b.X):]
 			s.all = append(s.all, ready)
 			if b.drawn() {
 				s.blocks = append(s.blocks, ready)
@@ -88,8 +94,8 @@ func logMean(x []float64) float64 {
 	return top + math.Log(sum/float64(len(x)))
 }
 
-// farthest effect looked at: a factor of e^27.
-const farthest = 27
+// farthest effect looked at, a factor of e^27; an edge is found to within a billionth.
+const farthest, bisections = 27, 36
 
 // Interval holds the effect at every block with a probability of at least 1-alpha. It reaches to
 // [farthest] where the blocks say nothing yet.
@@ -105,7 +111,7 @@ func edge(refuted func(float64) bool, from, to float64) float64 {
 	if !refuted(from) {
 		return from
 	}
-	for range 50 {
+	for range bisections {
 		mid := (from + to) / 2
 		if refuted(mid) {
 			from = mid

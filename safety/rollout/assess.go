@@ -65,7 +65,7 @@ func assess(metrics []metric, margin float64, readings []reading, from int) asse
 // read puts the readings of one metric in the order of time and of their blocks.
 func read(m metric, readings []reading, from int) finding {
 	f := finding{metric: m, slots: make([]effect.Slot, 0, len(readings))}
-	blocks := make([]effect.Block, 0, len(readings)/2)
+	blocks := make([]effect.Block, 0, len(readings)/2+1)
 	var before, untreated []float64
 	values, lifted := make([]float64, len(readings)), make([]float64, len(readings))
 	largest := 0.0

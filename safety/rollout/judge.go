@@ -45,12 +45,11 @@ func (s Trial) assess() assessment {
 }
 
 // alarm is asked after every slot, in every state: a broken limit, surely worse, or plainly worse.
-func (s Trial) alarm() (tune.Verdict, string, string) {
+func (s Trial) alarm(a assessment) (tune.Verdict, string, string) {
 	if !s.Policy.Measured {
 		return tune.Inconclusive, "", ""
 	}
-	a := s.assess()
-	if s.Policy.Measure.Signal == "" {
+	if s.Policy.Measure.Signal == "" && s.Policy.Limits != (Limits{}) {
 		t, u := s.split()
 		if said, broke := s.Policy.Limits.broken(t, u, a); broke {
 			return tune.Fail, tune.ReasonLimit, said
@@ -90,13 +89,12 @@ func (s Trial) suspicious() bool {
 }
 
 // judgeStage ends a partial stage: it passes unless treated looks worse by more than the margin.
-func (s Trial) judgeStage(now time.Time, late bool) (Trial, []Effect) {
+func (s Trial) judgeStage(a assessment, now time.Time, late bool) (Trial, []Effect) {
 	st := s.stage()
 	if !s.Policy.Measured {
 		st.Verdict, st.Reason = tune.Pass, s.noted("no limit broke; nothing else was measured")
 		return s.advance(now)
 	}
-	a := s.assess()
 	lacking := s.lacking(a)
 	if lacking == "" && !s.between() {
 		f, _ := a.primary()
@@ -142,7 +140,7 @@ func (s Trial) advance(now time.Time) (Trial, []Effect) {
 // judgeWhole ends the rollout: kept when better (the operator's own change: when not worse), put back
 // when not. The evidence comes from blocks whose order was drawn, in earlier stages and, while these do
 // not decide, beside untreated slots again: a long run of treated ones only says that time went by.
-func (s Trial) judgeWhole(now time.Time, late bool) (Trial, []Effect) {
+func (s Trial) judgeWhole(a assessment, now time.Time, late bool) (Trial, []Effect) {
 	if !s.Policy.Measured {
 		if s.Policy.Yes {
 			return s.keep(tune.ReasonUnmeasured, "no limit broke; kept unmeasured because --yes was given")
@@ -150,7 +148,6 @@ func (s Trial) judgeWhole(now time.Time, late bool) (Trial, []Effect) {
 		return s.putBack(now, tune.Inconclusive, tune.ReasonUnmeasured,
 			"nothing measured whether it helps; give a meter, or --yes to keep it unmeasured")
 	}
-	a := s.assess()
 	st := s.stage()
 	doubt := s.doubt(a)
 	if doubt == "" {

@@ -46,6 +46,10 @@ func TestAnyStoryEndsCommittedOrRestored(t *testing.T) {
 			var effects []Effect
 			trial, effects = Step(trial, o, now)
 			checkStages(rt, trial, before)
+			if len(trial.Stages) > before && before > 0 && old.phase == phaseSlots && p.Measured &&
+				old.current.block.id != 0 && !old.current.block.last {
+				rt.Fatalf("stage %d was cut short in a block", before)
+			}
 			if len(old.Stages) != before || old.Over() {
 				rt.Fatal("Step changed its argument")
 			}
@@ -231,7 +235,7 @@ func TestZerosInASignal(t *testing.T) {
 	s = newStory(t, testPlan(t, 5*time.Second), p)
 	s.playWith(func(bool) *tune.MeterSample { return value(0) })
 	s.want(tune.RolledBack, tune.ReasonNoEffect)
-	if e := s.trial.Effect; math.Abs(e.Ratio-1) > 1e-9 {
+	if e := s.trial.Effect; math.Abs(e.Ratio-1) > 1e-8 {
 		t.Errorf("effect %+v", e)
 	}
 	p.Measure.Better = betterHigher

@@ -266,7 +266,8 @@ func (s Trial) slotDone(o Observation, now time.Time) (Trial, []Effect) {
 		}
 		return s.putBack(now, tune.Inconclusive, tune.ReasonInconclusive, said+": "+o.Why)
 	}
-	if verdict, reason, detail := s.alarm(); verdict == tune.Fail {
+	a := s.assess()
+	if verdict, reason, detail := s.alarm(a); verdict == tune.Fail {
 		return s.putBack(now, verdict, reason, detail)
 	}
 	if s.phase == phaseHeld {
@@ -281,9 +282,9 @@ func (s Trial) slotDone(o Observation, now time.Time) (Trial, []Effect) {
 		return s.nextSlot()
 	}
 	if s.whole() {
-		return s.judgeWhole(now, late)
+		return s.judgeWhole(a, now, late)
 	}
-	return s.judgeStage(now, late)
+	return s.judgeStage(a, now, late)
 }
 
 // take records the slot in the stage's counts and the readings.
