@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	// alarmRuns of treated slots in a row end a rollout when each is plainly worse; while it waits for a
-	// person, which may take hours, chance has longer to make one, so one more is asked.
-	alarmRuns, alarmRunsHeld = 2, 3
+	// alarmRuns of treated slots in a row end a rollout when each is plainly worse. One more is asked once
+	// the whole exposure stood without one, and while it waits for a person: chance has longer to make one.
+	alarmRuns, alarmRunsLate = 2, 3
 	// enoughUntreated slots are there to hold the whole exposure against before it begins.
 	enoughUntreated = 3
 	// keepPlain slots outside any block are remembered, for the alarm and the limits.
@@ -61,8 +61,8 @@ func (s Trial) alarm(a assessment) (tune.Verdict, string, string) {
 		}
 	}
 	runs := alarmRuns
-	if s.phase == phaseHeld {
-		runs = alarmRunsHeld
+	if s.phase == phaseHeld || s.confirm {
+		runs = alarmRunsLate
 	}
 	if s.runEnded() {
 		if f, plain := a.alarm(runs); plain {

@@ -21,9 +21,20 @@ const (
 	// leastConfirm is how many slots the whole exposure gets beside untreated ones, however short the
 	// stage time: fewer could prove nothing, whatever they say.
 	leastConfirm = 40
+	// openingBlock is the first block of the whole exposure beside untreated slots: one of eight says as much
+	// as six pairs where the effect is plain, and the pairs after it say more where it is not.
+	openingBlock = 8
 	// blocksAStage keeps the ids of the blocks of two stages apart.
 	blocksAStage = 1 << 16
 )
+
+// confirmSize is the size of a block of [Plan].Confirm.
+func confirmSize(i int) int {
+	if i == 0 {
+		return openingBlock
+	}
+	return 2
+}
 
 // upcoming is the next slot of the stage's order. A stage passes and ends at the end of a block only: a
 // block cut short because of what was seen in it would no longer be a fair draw.
@@ -39,7 +50,7 @@ func (s Trial) upcoming() slot {
 	}
 	end := 0
 	for i := 0; s.confirm && end < len(slots) || i < len(sizes); i++ {
-		size := 2
+		size := confirmSize(i)
 		if !s.confirm {
 			size = sizes[i]
 		}

@@ -43,7 +43,7 @@ type Plan struct {
 	Units     []tune.Unit   // the like targets that are exposed in part; none: the bundle is one thing
 	// ConfirmDraws is the whole exposure of units beside untreated ones: half of them in each slot.
 	ConfirmDraws [][]int
-	Confirm      []bool // the whole exposure beside untreated slots: drawn pairs, treated or not
+	Confirm      []bool // the whole exposure beside untreated slots: treated or not
 	// Caveat is said where nothing was found: what the measured program had open before the write
 	// keeps the old value, so that no effect may only mean that it opened nothing since.
 	Caveat string
@@ -97,7 +97,7 @@ func NewPlan(req PlanRequest, tunables Tunables, rng *rand.Rand) (Plan, error) {
 	p := Plan{StageTime: req.StageTime, Sample: max(leastSample, req.StageTime/slotsAStage)}
 	var note string
 	p.Settle, note = settleTime(entries, req.StageTime)
-	p.Confirm = pairs(repeats*p.slots()+leastConfirm, rng)
+	p.Confirm = confirmation(repeats*p.slots()+leastConfirm, rng)
 	units := tune.Units(req.Changes)
 	switch {
 	case len(units) < fewestUnits:
@@ -261,13 +261,17 @@ func blocks(n, k int, rng *rand.Rand) (slots []bool, sizes []int) {
 	return slots, sizes
 }
 
-// pairs draws at least n slots, one treated in each two: of all blocks they say most amid noise, and no
-// more than two treated slots follow one another.
-func pairs(n int, rng *rand.Rand) []bool {
+// confirmation draws at least n slots, half of them treated: a block of eight, then pairs. Of all blocks
+// pairs say most amid noise, and no more than two treated slots follow one another.
+func confirmation(n int, rng *rand.Rand) []bool {
 	var slots []bool
-	for len(slots) < n {
-		first := rng.IntN(2) == 0
-		slots = append(slots, first, !first)
+	for i := 0; len(slots) < n; i++ {
+		size := confirmSize(i)
+		block := make([]bool, size)
+		for _, at := range rng.Perm(size)[:size/2] {
+			block[at] = true
+		}
+		slots = append(slots, block...)
 	}
 	return slots
 }

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	compareRuns = 2000
+	compareRuns = 400
 	pairs       = 32
 	// perSide is the error of each side of one of three metrics.
 	perSide = 0.05 / 6

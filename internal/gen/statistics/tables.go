@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	promiseRuns  = 2000 // of each promise, over all kinds of noise
-	coverageRuns = 2000
-	noiseRuns    = 500 // of each point of the plot
+	promiseRuns  = 800 // of each promise, over all kinds of noise
+	coverageRuns = 400
+	noiseRuns    = 100 // of each point of the plot
 )
 
 // parallel does n jobs on two workers; each writes its own result, so the order does not matter.
