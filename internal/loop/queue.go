@@ -140,7 +140,7 @@ func (l *Loop) CheckFreeze(ctx context.Context) {
 	was := l.mem.frozen
 	l.mu.Unlock()
 	switch {
-	case now != nil && (was == nil || *was != *now):
+	case now != nil && (was == nil || was.By != now.By || was.Why != now.Why): // the two files may differ by a moment
 		l.Freeze(*now)
 	case now == nil && was != nil:
 		l.Thaw()
