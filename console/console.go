@@ -26,6 +26,7 @@ type Config struct {
 	Teaching   Teaching
 	Collectors func() []CollectorStat
 	Probes     func() ([]ProbeStat, []Histogram)
+	Safety     func() SafetyCounts
 	Hub        *Hub
 	HostID     string // the host's name, "" takes the boot id
 	Version    string
@@ -46,7 +47,7 @@ type Console struct {
 // New checks that everything is wired.
 func New(cfg Config) (*Console, error) {
 	if cfg.Watch == nil || cfg.Adviser == nil || cfg.Rollouts == nil || cfg.Samples == nil || cfg.Records == nil ||
-		cfg.Knowing == nil || cfg.Teaching == nil || cfg.Collectors == nil || cfg.Probes == nil || cfg.Hub == nil || cfg.Log == nil {
+		cfg.Knowing == nil || cfg.Teaching == nil || cfg.Collectors == nil || cfg.Probes == nil || cfg.Safety == nil || cfg.Hub == nil || cfg.Log == nil {
 		return nil, errors.New("make console: every interface, the hub and the log are required")
 	}
 	c := &Console{cfg: cfg, local: loopback(cfg.Listen), bodyTime: bodyTime}

@@ -190,6 +190,12 @@ func exampleProbes() ([]ProbeStat, []Histogram) {
 		}
 }
 
+func exampleCounts() SafetyCounts {
+	return SafetyCounts{Rollouts: map[[2]string]uint64{{"rolled_back", "worse"}: 2, {"committed", "better"}: 1}, Vetoes: map[string]uint64{"uncertainty": 3},
+		Writes: map[string]uint64{"apply": 9}, Restores: map[string]uint64{"restored": 4, "yielded": 1}, Yields: 1,
+		Alerts: map[string]uint64{"delivered": 5}, AlertRetries: 6, AlertsWaiting: 7, AuditRecords: 80, AuditErrors: 1, AuditLost: 2, GuardDeaths: 1}
+}
+
 func newConsole(t *testing.T, r *room) *Console {
 	t.Helper()
 	c, err := New(wiring(r))
@@ -204,6 +210,7 @@ func wiring(r *room) Config {
 		Collectors: func() []CollectorStat {
 			return []CollectorStat{{Name: "vmstat", Duration: time.Millisecond, Success: true}, {Name: "zswap"}}
 		},
+		Safety: exampleCounts,
 		Probes: func() ([]ProbeStat, []Histogram) { return exampleProbes() }, HostID: "example",
 		Listen: "127.0.0.1:0", UID: os.Geteuid(), Log: slog.New(slog.DiscardHandler)}
 }

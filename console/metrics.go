@@ -63,7 +63,7 @@ func newMetrics(cfg Config) (http.Handler, error) {
 		probeLost:     d("probe_lost_events_total", "Events the probe could not keep since it was loaded.", "probe"),
 	}
 	registry := prometheus.NewRegistry()
-	for _, c := range []prometheus.Collector{p, collectors.NewGoCollector(),
+	for _, c := range []prometheus.Collector{p, newSafetyPage(cfg.Safety), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})} {
 		if err := registry.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)

@@ -37,6 +37,7 @@ var fences = map[string][]string{
 	"github.com/spf13/cobra":         {"internal/cli", "internal/gen"},
 	"github.com/google/cel-go":       {"internal/expr"},
 	"modernc.org/sqlite":             {"kb/sqlite"},
+	"net/http":                       {"console", "internal/cli", "safety/alert", "workloads", "kb/embed", "ebpf/reqlat"},
 	"os/exec":                        {"workloads", "safety/guard", "kb/neo4j/neo4jtest"}, // the last starts a server for tests
 	"github.com/vishvananda/netlink": {"internal/host", "telemetry"},
 }

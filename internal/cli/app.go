@@ -29,8 +29,9 @@ type app struct {
 	json       bool
 	configFile string
 	cfg        config.Config
-	started    bool  // cobra accepted the command line
-	store      store // once it is open
+	started    bool     // cobra accepted the command line
+	store      store    // once it is open
+	alerts     *alerter // once a guard works
 	closers    []func() error
 
 	over   *handover  // serve after root's rights were given up; nil elsewhere

@@ -117,6 +117,7 @@ func (a *app) lookFor(ctx context.Context, socket *os.File, cat lookout.Catalogu
 func (a *app) startGuard(ctx context.Context, extra ...*os.File) (*guard.Client, error) {
 	if a.over != nil { // it runs already
 		a.onClose(a.closeGuard(a.over.client))
+		a.alertThrough(a.over.client)
 		return a.over.client, nil
 	}
 	client, err := guard.Start(ctx, guard.StartConfig{Args: a.guardArgs(), Env: a.env, Stderr: a.stderr, Exe: a.exe, Extra: extra})
@@ -127,6 +128,12 @@ func (a *app) startGuard(ctx context.Context, extra ...*os.File) (*guard.Client,
 	for _, note := range client.Notes() {
 		a.say("%s", note)
 	}
+	if len(extra) > 0 { // what this process has to tell it leaves to the one that it becomes
+		a.leaveAlert(client)
+		return client, nil
+	}
+	a.alertThrough(client)
+	a.alerts.recovered(client.Notes())
 	return client, nil
 }
 

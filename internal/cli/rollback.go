@@ -162,7 +162,7 @@ func (a *app) rollback(ctx context.Context, id string) error {
 	}
 	// Values are put back whatever became of history: an unusable DATA_DIR is said after it.
 	store, storeErr := a.openStore(ctx)
-	doc, err := (&putBack{guard: guard, store: store, actor: a.actor(), now: a.now, elsewhere: a.elsewhere()}).rollback(ctx, id)
+	doc, err := (&putBack{guard: guard, store: store, actor: a.actor(), alerts: a.alerts, now: a.now, elsewhere: a.elsewhere()}).rollback(ctx, id)
 	if storeErr != nil && errors.Is(err, tune.ErrUsage) {
 		err = nil // the id may well be in the history that cannot be read
 	}
@@ -184,10 +184,11 @@ func nothingBack() console.RollbackResult {
 
 // putBack asks the guard to roll back and records it in history, where there is one.
 type putBack struct {
-	guard *guard.Client
-	store store // may be nil
-	actor string
-	now   func() time.Time
+	guard  *guard.Client
+	store  store // may be nil
+	actor  string
+	now    func() time.Time
+	alerts *alerter
 	// elsewhere has the data folder of what only a command with that folder rolls back.
 	elsewhere map[string]string
 }
@@ -223,6 +224,7 @@ func (p *putBack) rollback(ctx context.Context, id string) (console.RollbackResu
 		}
 		doc.Rollouts = append(doc.Rollouts, r)
 	}
+	p.alerts.putBack(doc, p.actor)
 	return doc, errors.Join(errs...)
 }
 

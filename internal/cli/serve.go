@@ -17,6 +17,7 @@ import (
 	"semantos/console"
 	"semantos/internal/loop"
 	"semantos/internal/tune"
+	"semantos/safety/alert"
 )
 
 func (a *app) serveCommand() *cobra.Command {
@@ -52,7 +53,7 @@ func (a *app) serve(ctx context.Context) error {
 	s := &server{app: a, hub: console.NewHub()}
 	desk, err := console.New(console.Config{
 		Watch: s, Adviser: s, Rollouts: s, Samples: s, Records: s, Knowing: knows{s}, Teaching: knows{s},
-		Collectors: s.collectors, Hub: s.hub, Probes: s.probes, HostID: a.hostName(), Version: version, Listen: a.cfg.Listen, UID: a.uid, Log: log,
+		Collectors: s.collectors, Hub: s.hub, Probes: s.probes, Safety: s.safety, HostID: a.hostName(), Version: version, Listen: a.cfg.Listen, UID: a.uid, Log: log,
 	})
 	if err != nil {
 		return err
@@ -109,6 +110,7 @@ func (a *app) work(ctx context.Context, stop context.CancelCauseFunc, s *server,
 		go func() {
 			select {
 			case <-l.trials.guard.Done():
+				a.alerts.fault(alert.Fault, alert.Critical, "guard_died", errGuardDied.Error())
 				stop(errGuardDied)
 			case <-ctx.Done():
 			}

@@ -12,6 +12,7 @@ import (
 	"semantos/internal/loop"
 	"semantos/internal/tune"
 	"semantos/kb/knowledge"
+	"semantos/safety/alert"
 	"semantos/safety/gate"
 	"semantos/telemetry"
 )
@@ -211,7 +212,18 @@ func (s *server) probes() ([]console.ProbeStat, []console.Histogram) {
 	return nil, nil
 }
 
-// observe passes the loop's events on.
+// safety tells /metrics what was decided and done.
+func (s *server) safety() console.SafetyCounts {
+	if l := s.ready(); l != nil && l.trials != nil {
+		return l.trials.alerts.counts()
+	}
+	return console.SafetyCounts{}
+}
+
+// observe passes the loop's events on, and alerts where another writer took a tunable over.
 func (s *server) observe(e loop.Event) {
+	if e.Kind == "yielded" {
+		go s.app.alerts.fault(alert.Yield, alert.Warning, tune.ReasonYielded, e.Message)
+	}
 	s.hub.Publish(console.Event{Time: e.Time, Kind: e.Kind, Message: e.Message, Data: e.Data})
 }

@@ -34,7 +34,7 @@ func (s *server) Rollback(ctx context.Context, req console.RollbackRequest) (con
 		doc.Rollouts = append(doc.Rollouts, *stopped)
 		return doc, nil
 	}
-	doc, err := (&putBack{guard: l.trials.guard, store: l.adviser.store, actor: req.Actor, now: s.app.now, elsewhere: s.app.elsewhere()}).rollback(ctx, id)
+	doc, err := (&putBack{guard: l.trials.guard, store: l.adviser.store, actor: req.Actor, alerts: s.app.alerts, now: s.app.now, elsewhere: s.app.elsewhere()}).rollback(ctx, id)
 	for _, r := range doc.Rollouts {
 		l.loop.RolledBack(r)
 	}

@@ -33,6 +33,7 @@ type trials struct {
 	cal     *gate.Calibrator
 	budget  *budget
 	pace    *pace
+	alerts  *alerter
 	learned func(error) // told of an outcome that could not be learned from
 }
 
@@ -182,6 +183,7 @@ func (t *trials) record(ctx context.Context, req trialRequest, rollout tune.Roll
 			err = fmt.Errorf("committed, but not persisted: %w", err)
 		}
 	}
+	t.alerts.ended(rollout, err)
 	saveErr := t.store.SaveRollout(ctx, rollout)
 	if saveErr == nil && !rollout.Ended.IsZero() && req.keeper != nil {
 		saveErr = t.store.DropTrial(ctx, rollout.ID)
@@ -248,6 +250,7 @@ func (a *app) newTrials(ctx context.Context, r *rooms, store store, know *knowle
 	return &trials{
 		rooms: r, store: store, guard: guard, gate: r.newGate(a.cfg, guard, cal, pace), cal: cal, pace: pace, sampler: sampler, cfg: a.cfg, now: a.now,
 		rand: rand.New(rand.NewPCG(seed, uint64(os.Getpid()))), bootID: boot, know: know, budget: spent,
+		alerts:  a.alerts,
 		learned: func(err error) { fmt.Fprintln(a.stderr, "semantos: not learned from:", err) },
 	}, nil
 }

@@ -20,9 +20,6 @@ func (c *Config) checkBuilt() error {
 			Hint: hint,
 		}
 	}
-	if c.AlertWebhook != "" {
-		return lack("ALERT_WEBHOOK", "(set)", "this build sends no alerts", "leave it unset and watch /metrics")
-	}
 	if c.OpenAIModel != "" || c.OllamaModel != "" {
 		c.Notices = append(c.Notices, "OPENAI_MODEL or OLLAMA_MODEL is set, but no LLM voter is built in: it does not vote")
 	}

@@ -56,8 +56,9 @@ type Config struct {
 	Root              string
 	RunAs             string // whom serve becomes when root starts it; "" is the account semantos or a fixed uid
 
-	AuditKeep  time.Duration // of the log of decisions and writes
-	AuditBytes int64
+	AlertSecret string        // signs alerts; "" signs none
+	AuditKeep   time.Duration // of the log of decisions and writes
+	AuditBytes  int64
 
 	Origin  map[string]string // by key: "default", "file PATH:LINE", "environment", "flag --name"
 	Notices []string          // one line each, for people: accepted, but not as they may think

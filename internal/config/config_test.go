@@ -34,7 +34,7 @@ func TestDefaults(t *testing.T) {
 		"OLLAMA_HOST": "", "OLLAMA_MODEL": "", "OPENAI_EMBED_MODEL": "", "OLLAMA_EMBED_MODEL": "", "TAU": "0.55", "ALPHA": "0.1", "ROLLOUT_STEPS": "5,25,50,100",
 		"SLO_MAX_P95": "35", "MAX_ERROR_RATE": "0.5", "PSI_MAX_MEMORY": "10", "PSI_MAX_IO": "80", "PSI_MAX_CPU": "off", "MIN_MEM_AVAILABLE": "3", "PROTECTED": "", "LIMITS": "", "EXPOSURE_BUDGET": "1h", "MAINTENANCE_WINDOW": "always",
 		"AUTO_POLL": "on", "AUTO_APPLY": "off", "POLL_INTERVAL_SEC": "10", "MARGIN": "0.1",
-		"ALERT_WEBHOOK": "", "AUDIT_KEEP_DAYS": "400", "AUDIT_MAX_MB": "64", "LISTEN": "127.0.0.1:9988", "CATALOG_DIR": "", "ROOT": "", "RUN_AS": "",
+		"ALERT_WEBHOOK": "", "ALERT_SECRET": "", "AUDIT_KEEP_DAYS": "400", "AUDIT_MAX_MB": "64", "LISTEN": "127.0.0.1:9988", "CATALOG_DIR": "", "ROOT": "", "RUN_AS": "",
 	}
 	got := map[string]string{}
 	for _, r := range c.Rows() {
@@ -105,7 +105,9 @@ func TestRefusals(t *testing.T) {
 		{"unknown flag", "", nil, map[string]string{"tua": "1"}, []string{"--tua"}},
 		{"probes of another root", "", []string{"USE_EBPF=on"}, map[string]string{"root": "/tmp/x"}, []string{"USE_EBPF", "ROOT=/tmp/x"}},
 		{"probes perhaps", "", []string{"USE_EBPF=maybe"}, nil, []string{"USE_EBPF", "auto, on, off"}},
-		{"alerts not built", "", []string{"ALERT_WEBHOOK=https://a.example/x"}, nil, []string{"ALERT_WEBHOOK", "sends no alerts"}},
+		{"alerts to nowhere", "", []string{"ALERT_WEBHOOK=a.example/x"}, nil, []string{"ALERT_WEBHOOK", "an http:// or https:// address"}},
+		{"alerts to a file", "", []string{"ALERT_WEBHOOK=file:///etc/x"}, nil, []string{"ALERT_WEBHOOK", "https://"}},
+		{"a short secret", "", []string{"ALERT_SECRET=short"}, nil, []string{"ALERT_SECRET", "at least 16"}},
 		{"share above one", "", []string{"MAX_ERROR_RATE=5"}, nil, []string{`MAX_ERROR_RATE="5"`, "at most 1"}},
 		{"pressure of nothing", "", nil, map[string]string{"psi-max-memory": "0"}, []string{`PSI_MAX_MEMORY="0"`, "or off"}},
 		{"pressure beyond all time", "PSI_MAX_IO=101\n", nil, nil, []string{"PSI_MAX_IO", "at most 100"}},

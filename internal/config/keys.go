@@ -103,7 +103,6 @@ func loopKeys() []key {
 			Off, Calibrated, On),
 		seconds("POLL_INTERVAL_SEC", "10", "time between two diagnoses", 1, 3600,
 			func(c *Config) *time.Duration { return &c.PollInterval }),
-		link("ALERT_WEBHOOK", "where alerts are posted", func(c *Config) *string { return &c.AlertWebhook }),
 	}
 }
 

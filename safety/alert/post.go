@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -28,7 +27,6 @@ const (
 	dialTime   = 5 * time.Second
 	headerTime = 10 * time.Second
 	wholeTime  = 15 * time.Second
-	maxAnswer  = 4 << 10 // read and thrown away
 )
 
 // Sign gives the signature header's value.
@@ -77,8 +75,7 @@ func (s *Sender) post(ctx context.Context, id string, body []byte) answer {
 	if err != nil {
 		return answer{why: plain(err)}
 	}
-	defer func() { _ = res.Body.Close() }()          // it is not reused
-	_, _ = io.CopyN(io.Discard, res.Body, maxAnswer) // the status has come: the rest says nothing
+	_ = res.Body.Close() // the status has come: what the hook says beside it is not read
 	return judge(res.StatusCode, res.Header.Get("Retry-After"), s.cfg.Now())
 }
 

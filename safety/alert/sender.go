@@ -15,14 +15,14 @@ import (
 
 // Config says where alerts go. Say tells people, GaveUp is told of what reached nobody; both may be nil.
 type Config struct {
-	URL     string
-	Secret  string
-	DataDir string
-	Host    string
-	Now     func() time.Time
-	Rand    *rand.Rand
-	Say     func(format string, args ...any)
-	GaveUp  func(a Alert, why string)
+	URL    string
+	Secret string
+	Dir    string // of the spool: the user's that serve runs as
+	Host   string
+	Now    func() time.Time
+	Rand   *rand.Rand
+	Say    func(format string, args ...any)
+	GaveUp func(a Alert, why string)
 
 	most int // alerts in the spool; 0: maxSpool
 }
@@ -239,7 +239,7 @@ func (s *Sender) keep(a Alert) {
 
 func (s *Sender) open() bool {
 	if s.spool == nil {
-		sp, err := openSpool(s.cfg.DataDir)
+		sp, err := openSpool(s.cfg.Dir)
 		if err != nil {
 			if !s.said {
 				s.cfg.Say("alerts do not outlive this process: %v", err)

@@ -16,9 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The spool keeps alerts that were not delivered, in DATA_DIR/alerts, one file each. It is bounded: the
-// oldest go first. Everything is opened below DATA_DIR without following links out of it, for the folder may
-// belong to the user serve runs as while root writes into it.
+// The spool keeps alerts that were not delivered, in a folder of its own, one file each. It is bounded: the
+// oldest go first. The folder may belong to the user serve runs as while root writes into it: nothing is
+// opened out of it, nothing of somebody's making is overwritten, and only what was just made changes owner.
 
 const (
 	spoolDir  = "alerts"
@@ -40,14 +40,14 @@ type item struct {
 
 type spool struct {
 	root *os.Root
-	uid  int // owner of DATA_DIR, where root writes for somebody else; else -1
+	uid  int // owner of the folder, where root writes for somebody else; else -1
 	gid  int
 	lock *os.File
 }
 
-// openSpool makes the folder below DATA_DIR, owned as DATA_DIR is.
-func openSpool(dataDir string) (*spool, error) {
-	root, err := os.OpenRoot(dataDir)
+// openSpool makes the spool's folder, owned as the one above is.
+func openSpool(dir string) (*spool, error) {
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +58,10 @@ func openSpool(dataDir string) (*spool, error) {
 		}
 	}
 	if err := root.Mkdir(spoolDir, 0o700); err == nil {
-		err = s.own(spoolDir)
+		made, err := root.OpenFile(spoolDir, os.O_RDONLY|unix.O_DIRECTORY, 0)
+		if err == nil {
+			err = errors.Join(s.own(made), made.Close())
+		}
 		if err != nil {
 			return nil, errors.Join(err, root.Close())
 		}
@@ -68,11 +71,12 @@ func openSpool(dataDir string) (*spool, error) {
 	return s, nil
 }
 
-func (s *spool) own(name string) error {
+// own gives away what was just made, by its descriptor: its name may be another's by now.
+func (s *spool) own(made *os.File) error {
 	if s.uid < 0 {
 		return nil
 	}
-	return s.root.Lchown(name, s.uid, s.gid)
+	return made.Chown(s.uid, s.gid)
 }
 
 // claim takes the right to deliver: of two processes only one sends. The kernel drops it with the process.
@@ -80,7 +84,12 @@ func (s *spool) claim() bool {
 	if s.lock != nil {
 		return true
 	}
-	f, err := s.root.OpenFile(spoolLock, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := s.root.OpenFile(spoolLock, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		err = s.own(f)
+	} else if errors.Is(err, fs.ErrExist) {
+		f, err = s.root.OpenFile(spoolLock, os.O_RDWR, 0)
+	}
 	if err != nil {
 		return false
 	}
@@ -88,7 +97,6 @@ func (s *spool) claim() bool {
 		_ = f.Close() // another one delivers
 		return false
 	}
-	_ = s.own(spoolLock) // a later serve that may not open it does not deliver, and says so
 	s.lock = f
 	return true
 }
@@ -111,7 +119,8 @@ func (s *spool) put(it *item) error {
 		name = fmt.Sprintf("%020d-%.16s.json", it.First.UnixNano(), it.ID)
 	}
 	tmp := spoolDir + "/." + name
-	f, err := s.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	_ = s.root.Remove(tmp) // of a crash; else absent
+	f, err := s.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
@@ -119,10 +128,10 @@ func (s *spool) put(it *item) error {
 	if err == nil {
 		err = f.Sync()
 	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = s.own(tmp)
-	}
 	if err == nil {
+		err = s.own(f)
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
 		err = s.root.Rename(tmp, spoolDir+"/"+name)
 	}
 	if err != nil {
