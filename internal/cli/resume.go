@@ -105,6 +105,7 @@ func (s *server) endSaved(ctx context.Context, l *live, id string, why error) {
 			r.Detail = "serve ended while it ran, every value was put back, and it does not go on: " + why.Error()
 		}
 		r.Ended = s.app.now()
+		l.trials.alerts.ended(r, nil)
 		err = l.adviser.store.SaveRollout(ctx, r)
 	}
 	if err == nil || isMissing(err) {
