@@ -36,6 +36,8 @@ func TestMain(m *testing.M) {
 		exit(helperGuard())
 	case "parent":
 		exit(helperParent())
+	case "teller":
+		exit(helperTeller())
 	case "broken-guard":
 		exit(Refuse(os.NewFile(3, "parent"), fmt.Errorf("load catalogue: %w", tune.ErrCorrupt)))
 	}
@@ -63,13 +65,13 @@ func exit(err error) {
 
 // slowHost gives kills a chance to fall between the elements of a bundle.
 type slowHost struct {
-	*host.Host
+	deadlyHost
 	delay time.Duration
 }
 
 func (h slowHost) Write(t *tune.Tunable, target string, v tune.Value) (tune.Value, error) {
 	time.Sleep(h.delay)
-	got, err := h.Host.Write(t, target, v)
+	got, err := h.deadlyHost.Write(t, target, v)
 	time.Sleep(h.delay)
 	return got, err
 }
@@ -81,7 +83,7 @@ func helperGuard() error {
 		return err
 	}
 	slow, _ := time.ParseDuration(os.Getenv(envSlow))
-	return Run(context.Background(), Config{Socket: os.NewFile(3, "parent"), Actuator: slowHost{h, slow},
+	return Run(context.Background(), Config{Socket: os.NewFile(3, "parent"), Actuator: slowHost{newDeadlyHost(h), slow},
 		Catalogue: netCatalogue{}, DataDir: os.Getenv(envData), RunDir: os.Getenv(envRun), BootID: boot,
 		LockWait: 1500 * time.Millisecond, Pace: 1e6, Now: time.Now})
 }
@@ -94,6 +96,8 @@ func (netCatalogue) Lookup(name string) (*tune.Tunable, string, error) {
 		{Name: "net.ipv4.tcp_rmem", Kind: tune.KindVector, Of: tune.KindBytes, Arity: 3, Ordered: true},
 		{Name: "net.ipv4.tcp_fin_timeout", Kind: tune.KindInteger},
 		{Name: "net.core.somaxconn", Kind: tune.KindInteger},
+		{Name: "net.core.rmem_max", Kind: tune.KindInteger},
+		{Name: "net.ipv4.tcp_congestion_control", Kind: tune.KindEnum, Values: []string{"reno", "cubic"}},
 	} {
 		if t.Name == name {
 			t.Scope, t.Method, t.Path = tune.ScopeNetns, tune.MethodSysctl, strings.ReplaceAll(name, ".", "/")
@@ -236,8 +240,13 @@ func (s *stage) env(role string, extra ...string) []string {
 // startParent runs the parent helper and waits until its guard serves.
 func (s *stage) startParent(seed uint64, slow time.Duration) {
 	s.t.Helper()
+	s.startRole("parent", envSeed+"="+strconv.FormatUint(seed, 10), envSlow+"="+slow.String())
+}
+
+func (s *stage) startRole(role string, extra ...string) {
+	s.t.Helper()
 	s.cmd = exec.Command(os.Args[0])
-	s.cmd.Env = s.env("parent", envSeed+"="+strconv.FormatUint(seed, 10), envSlow+"="+slow.String())
+	s.cmd.Env = s.env(role, extra...)
 	s.cmd.Stderr = os.Stderr
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
