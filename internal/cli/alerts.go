@@ -101,9 +101,13 @@ func (al *alerter) post(a alert.Alert) {
 	a.BootID = cmp.Or(a.BootID, al.boot)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	if st, err := al.client().Audit(ctx); err == nil {
-		a.Audit = st.Head.String()
+	st, err := al.client().Audit(ctx)
+	al.mu.Lock()
+	if err == nil {
+		al.last = st
 	}
+	a.Audit = al.last.Head.String() // of a guard that died: what it said last
+	al.mu.Unlock()
 	al.sender.Post(a)
 }
 
@@ -184,7 +188,7 @@ func recoveries(notes []string) (found []string) {
 // vetoWords is the closed set of reasons for a veto, each with what its sentence has.
 func vetoWords() [][2]string {
 	return [][2]string{{"uncertainty", "uncertainty "}, {"safe_range", "outside the safe range"}, {"conflict", "conflicts with"},
-		{"oscillation", "back and forth"}, {"mixed", "classes"}, {"window", "maintenance window"}, {"budget", "exposure budget"},
+		{"oscillation", "back and forth"}, {"yielded", "is left alone"}, {"resting", " rests until "}, {"mixed", "in one trial"}, {"window", "maintenance window"}, {"budget", "exposure budget"},
 		{"limits", "LIMITS"}, {"frozen", "frozen"}}
 }
 

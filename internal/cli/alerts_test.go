@@ -107,11 +107,14 @@ func TestAlertsReachTheWebhook(t *testing.T) {
 func TestVetoWords(t *testing.T) {
 	t.Parallel()
 	for reason, want := range map[string]string{
-		"uncertainty 0.60 is not below 0.55":                               "uncertainty",
-		"vm.swappiness=190 lies outside the safe range 0 to 100":           "safe_range",
-		"vm.a conflicts with vm.b, which rollout r holds at 1":             "conflict",
-		"the maintenance window 01:00-02:00 is closed, it opens Mon 01:00": "window",
-		"the exposure budget of 1h in 24 hours is used up":                 "budget",
+		"uncertainty 0.60 is not below 0.55":                                               "uncertainty",
+		"vm.swappiness=190 lies outside the safe range 0 to 100":                           "safe_range",
+		"vm.a conflicts with vm.b, which rollout r holds at 1":                             "conflict",
+		"the maintenance window 01:00-02:00 is closed, it opens Mon 01:00":                 "window",
+		"the exposure budget of 1h in 24 hours is used up":                                 "budget",
+		"vm.a rests until 03:37:36: it was put back: unmeasured":                           "resting",
+		"vm.a is left alone until 03:37:36: it went back and forth, last from 1 to 2 by x": "oscillation",
+		"changes of net and vm in one trial: their effects cannot be told apart":           "mixed",
 		"something new": "other",
 	} {
 		if got := vetoWord(reason, nil); got != want || reasonWord(got) != want {

@@ -114,6 +114,17 @@ func (g *engine) say(entries ...audit.Entry) {
 	}
 }
 
+// did counts what the journal's own records have logged.
+func (g *engine) did(k audit.Kind, err error) error {
+	if err == nil {
+		if g.deeds == nil {
+			g.deeds = map[audit.Kind]uint64{}
+		}
+		g.deeds[k]++
+	}
+	return err
+}
+
 func (g *engine) behalf(rollout string) string {
 	if g.actor != "" {
 		return g.actor

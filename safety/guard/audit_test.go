@@ -259,7 +259,7 @@ func TestLogOfARealGuard(t *testing.T) {
 	time.Sleep(3 * noteEvery)
 	note(audit.Ended, "committed")
 	st, err := c.Audit(ctx)
-	if err != nil || st.Records < 8 || st.Head.Seq != st.Records || st.Deeds[audit.Wrote] != 1 || st.Deeds[audit.Refusal] != 1 || st.Broken != "" {
+	if err != nil || st.Records < 8 || st.Head.Seq != st.Records || st.Deeds[audit.Wrote] != 1 || st.Deeds[audit.Commit] != 1 || st.Deeds[audit.Refusal] != 1 || st.Broken != "" {
 		t.Errorf("%+v, %v", st, err)
 	}
 	if _, err := c.Rollback(ctx, "r-1", "uid 8"); err != nil {

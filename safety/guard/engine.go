@@ -140,7 +140,8 @@ func (g *engine) commit(ctx context.Context, rollout string) error {
 			return driftError("commit", en, live)
 		}
 	}
-	return g.promise(ctx, true, record{Kind: kindCommitted, Rollout: rollout, Actor: g.behalf(rollout)})
+	err = g.promise(ctx, true, record{Kind: kindCommitted, Rollout: rollout, Actor: g.behalf(rollout)})
+	return g.did(audit.Commit, err)
 }
 
 // rollback puts everything of a rollout back, committed or not, and closes it.

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"semantos/internal/tune"
+	"semantos/safety/audit"
 )
 
 // persist writes what a committed rollout holds where the next boot reads it: sysctl.d for sysctls,
@@ -46,7 +47,7 @@ func (g *engine) persist(ctx context.Context, rollout string) ([]string, error) 
 	if err := g.promise(ctx, true, record{Kind: kindPersisted, Rollout: rollout, Files: files, Actor: g.behalf(rollout)}); err != nil {
 		return nil, errors.Join(err, g.unpersist(ro))
 	}
-	return g.paths(files), nil
+	return g.paths(files), g.did(audit.Persist, nil)
 }
 
 func (g *engine) plannedFiles(ro *heldRollout) ([]keptFile, error) {
