@@ -36,6 +36,8 @@ func TestMain(m *testing.M) {
 		exit(helperGuard())
 	case "parent":
 		exit(helperParent())
+	case "eater":
+		exit(helperEater())
 	case "teller":
 		exit(helperTeller())
 	case "broken-guard":
@@ -77,6 +79,9 @@ func (h slowHost) Write(t *tune.Tunable, target string, v tune.Value) (tune.Valu
 }
 
 func helperGuard() error {
+	if err := limitFiles(); err != nil {
+		return err
+	}
 	h := host.New(host.Config{})
 	boot, err := h.BootID()
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -171,6 +172,7 @@ func TestAProcessThatIsNotWhatItNames(t *testing.T) {
 	if _, err := g.apply(t.Context(), "r1", []tune.Change{c}, "uid 61100"); err != nil {
 		t.Fatal(err)
 	}
+	time.Sleep(25 * time.Millisecond) // the kernel tells start times in ticks of 10 ms
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
 	c.Proposed = "400"
