@@ -16,6 +16,7 @@ need ip iproute2
 need iperf3 iperf3
 need javac openjdk-17-jdk-headless
 need mvn maven
+need tuned tuned
 
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" -ne 0 ]; then
