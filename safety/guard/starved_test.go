@@ -66,7 +66,16 @@ func TestParentOutOfMemory(t *testing.T) {
 			if err := os.Mkdir(cgroup, 0o755); err != nil {
 				t.Skipf("needs the memory controller of cgroup v1: %v", err)
 			}
-			t.Cleanup(func() { _ = os.Remove(cgroup) }) // empty by then
+			t.Cleanup(func() { // the guard has let go of its lock, but may not have ended yet
+				err := os.Remove(cgroup)
+				for i := 0; err != nil && i < 100; i++ {
+					time.Sleep(20 * time.Millisecond)
+					err = os.Remove(cgroup)
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			})
 			if err := os.WriteFile(filepath.Join(cgroup, "memory.limit_in_bytes"), []byte("100663296"), 0o644); err != nil {
 				t.Fatal(err)
 			}
