@@ -33,6 +33,12 @@ type Sample struct {
 	P99MS      float64   `json:"p99_ms"`
 	Throughput float64   `json:"throughput"`
 	Lost       float64   `json:"lost"`
+	// Requests is how many waits the clients beside the load timed, WaitMS their sum; 0 where a load has
+	// none, such as a stream of bytes.
+	// Late of them waited as long as for a retransmit, or in vain.
+	Requests int     `json:"requests,omitempty"`
+	Late     int     `json:"late,omitempty"`
+	WaitMS   float64 `json:"wait_ms,omitempty"`
 }
 
 // LostMS is what a wholly lost second weighs in a cost, in milliseconds.

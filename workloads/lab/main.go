@@ -19,6 +19,8 @@ import (
 
 const usage = `usage: lab run [--semantos PATH] [--disk DIR] [--rounds N] [--auto] [--json] [SCENARIO...]
        lab healthy [--semantos PATH] [--for TIME]   serve on a host that is well must try nothing
+       lab harm [--semantos PATH] [--disk DIR] [--stage-time TIME] [--runs N] [--equal] [--serve] [--json] [CANDIDATE...]
+       lab watch FILE         print each change of a file's text
        lab meter FILE         print the next sample of a running load as a semantos cmd: meter
        lab probe PORT TIME    one client's view of a web server
        lab receive PORT       a UDP receiver that works in batches`
@@ -38,6 +40,10 @@ func dispatch(ctx context.Context, args []string) error {
 		return runAll(ctx, args[1:])
 	case len(args) >= 1 && args[0] == "healthy":
 		return leaveAlone(ctx, args[1:])
+	case len(args) >= 1 && args[0] == "harm":
+		return harmAll(ctx, args[1:])
+	case len(args) == 2 && args[0] == "watch":
+		return watch(ctx, args[1])
 	case len(args) == 2 && args[0] == "meter":
 		return meter(ctx, args[1])
 	case len(args) == 3 && args[0] == "probe":

@@ -63,7 +63,7 @@ func call(ctx context.Context, port int) {
 }
 
 func summarise(waits []time.Duration, start, end time.Time) workloads.Sample {
-	s := workloads.Sample{Start: start, End: end}
+	s := workloads.Sample{Start: start, End: end, Requests: len(waits)}
 	if len(waits) == 0 {
 		return s
 	}
@@ -71,7 +71,9 @@ func summarise(waits []time.Duration, start, end time.Time) workloads.Sample {
 	at := func(q float64) float64 { return ms(waits[int(q*float64(len(waits)-1))]) }
 	var lost time.Duration
 	for _, w := range waits {
+		s.WaitMS += ms(w)
 		if w >= lostAfter {
+			s.Late++
 			lost += w
 		}
 	}
