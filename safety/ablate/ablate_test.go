@@ -24,6 +24,7 @@ type machine struct {
 	rng      *rand.Rand
 	values   map[string]string // "new" or "old"
 	trials   map[string]string // tunable a trial stands on, by rollout
+	ended    map[string]bool   // trials that were rolled back
 	released []string
 	log      []string
 	fail     map[string]error // what a verb answers
@@ -34,7 +35,7 @@ type machine struct {
 }
 
 func newMachine(p95 func(out map[string]bool) float64, names ...string) *machine {
-	m := &machine{p95: p95, noise: 0.05, rng: rand.New(rand.NewPCG(7, 11)), values: map[string]string{}, trials: map[string]string{}, fail: map[string]error{}}
+	m := &machine{p95: p95, noise: 0.05, rng: rand.New(rand.NewPCG(7, 11)), values: map[string]string{}, trials: map[string]string{}, ended: map[string]bool{}, fail: map[string]error{}}
 	for _, n := range names {
 		m.values[n] = "new"
 	}
@@ -53,6 +54,9 @@ func (m *machine) Apply(_ context.Context, ro string, cs []tune.Change, _ string
 	m.log = append(m.log, "apply "+ro)
 	if err := m.fail["apply"]; err != nil {
 		return nil, err
+	}
+	if m.ended[ro] {
+		return nil, guard.ErrEnded
 	}
 	for n := range m.trials {
 		if m.values[m.trials[n]] == "old" && n != ro {
@@ -75,6 +79,7 @@ func (m *machine) Rollback(_ context.Context, ro, _ string) ([]guard.Restored, e
 	}
 	m.values[name] = "new"
 	delete(m.trials, ro)
+	m.ended[ro] = true
 	return nil, nil
 }
 
@@ -222,8 +227,11 @@ func TestKeepUndoesNothing(t *testing.T) {
 		m := newMachine(threeOf, "earns", "idles", "harms")
 		req := m.request("earns", "idles", "harms")
 		req.Keep = true
-		if got := verdicts(m.ablate(t, req)); got != "earns earns, idles nothing, harms harms" {
-			t.Errorf("got %s", got)
+		for range 2 { // and it can be asked again
+			if got := verdicts(m.ablate(t, req)); got != "earns earns, idles nothing, harms harms" {
+				t.Errorf("got %s", got)
+			}
+			time.Sleep(time.Second)
 		}
 	})
 }
@@ -296,6 +304,26 @@ func TestALimitOfTheWorkloadIsAnAnswer(t *testing.T) {
 		req.Policy.Limits.MaxP95MS = 20
 		if got := verdicts(m.ablate(t, req)); got != "earns earns, idles nothing undone" {
 			t.Errorf("got %s", got)
+		}
+	})
+}
+
+// Near the limit chance breaks it too: the change stays, and nothing is claimed.
+func TestNearALimitNothingIsClaimed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(func(out map[string]bool) float64 {
+			if out["one"] || out["other"] {
+				return 10.3
+			}
+			return 10
+		}, "one", "other")
+		m.noise = 0.001
+		req := m.request("one", "other")
+		req.Policy.Limits.MaxP95MS = 10.15
+		out := m.ablate(t, req)
+		if got := verdicts(out); got != "one undecided, other undecided" || !strings.Contains(out.Changes[0].Why, "limit broke") {
+			t.Errorf("got %s: %+v", got, out.Changes)
 		}
 	})
 }

@@ -15,7 +15,7 @@ import (
 // the margin is undone in at most 5 % of ablations, one that earns nothing is found idle in at least 90 %.
 func TestErrors(t *testing.T) {
 	t.Parallel()
-	runs := 60
+	runs := 40
 	if os.Getenv("SOAK") != "" {
 		runs = 2000
 	}

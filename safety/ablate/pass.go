@@ -73,8 +73,10 @@ func (p *Pass) Judge(policy rollout.Policy) {
 		switch {
 		case m.Alarm:
 			p.settle(i, tune.Earns, "plainly worse without it")
-		case m.Limit != "":
+		case m.Limit != "" && m.Plain:
 			p.settle(i, tune.Earns, "without it a limit breaks: "+m.Limit)
+		case m.Limit != "": // near the limit chance breaks it too: no proof, and no reason to go on
+			p.settle(i, tune.Undecided, "left out no more, a limit broke without it: "+m.Limit)
 		case !p.atEnd():
 		case m.Worse:
 			p.settle(i, tune.Earns, "worse without it")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"semantos/internal/tune"
@@ -126,8 +127,10 @@ func (r *run) slot(ctx context.Context, p *Pass) error {
 }
 
 // trialOf names the trial in which a change is left out: a rollout of the guard's on top of the bundle, so
-// that a death of anybody puts the bundle back.
-func (r *run) trialOf(i int) string { return fmt.Sprintf("%s-without-%d", r.req.Rollout, i+1) }
+// that a death of anybody puts the bundle back. A name is used once: what has ended does not begin again.
+func (r *run) trialOf(i int) string {
+	return fmt.Sprintf("%s-without-%d-%s", r.req.Rollout, i+1, strconv.FormatInt(r.out.Started.UnixMilli(), 36))
+}
 
 // leaveOut brings the machine to where one change is at its original, or none.
 func (r *run) leaveOut(ctx context.Context, next int) (settle time.Duration, err error) {

@@ -1,6 +1,10 @@
 package rollout
 
-import "semantos/internal/tune"
+import (
+	"math"
+
+	"semantos/internal/tune"
+)
 
 // Drawn is one slot of a block whose order was drawn, for others than [Step] to be judged: the ablation of
 // a kept bundle asks what leaving one change out does.
@@ -13,12 +17,13 @@ type Drawn struct {
 
 // Marginal is what drawn slots say of a treatment by the rules of a rollout. Worse and Better: the interval
 // excludes 1. NotWorse: by the margin, in every metric. Leaning: one looks better by the margin. Alarm: plainly worse in the newest two. Limit: what
-// the newest treated slot broke, "" for nothing.
+// the newest treated slots broke, "" for nothing; Plain: and by far more than the untreated came near it.
 type Marginal struct {
 	Effect                         *tune.Effect // nil: too few slots
 	Worse, Better, NotWorse, Alarm bool
 	Leaning                        bool
 	Limit                          string
+	Plain                          bool
 }
 
 // Marginal judges slots in the order of time. The evidence of a block counts from its end.
@@ -47,10 +52,25 @@ func (p Policy) Marginal(slots []Drawn) Marginal {
 	}
 	if p.Measure.Signal == "" {
 		if said, broke := p.Limits.broken(treated, untreated, a); broke {
-			out.Limit = said
+			out.Limit, out.Plain = said, p.Limits.plainly(treated, untreated)
 		}
 	}
 	return out
+}
+
+// plainly reports that what breaks a limit is as far from untreated as an alarm asks.
+func (l Limits) plainly(treated, untreated []tune.MeterSample) bool {
+	for _, m := range metricsOf(tune.Measure{}, 0) {
+		limit := map[string]float64{metricP95: l.MaxP95MS, metricErrors: l.MaxErrorRate}[m.name]
+		t, u := valuesOf(m, tail(treated, recentTreated)), valuesOf(m, untreated)
+		if limit <= 0 || len(t) == 0 || len(u) == 0 || median(t) <= limit {
+			continue
+		}
+		if median(t) >= math.Exp(alarmLeast)*max(median(u), m.floor(0)) {
+			return true
+		}
+	}
+	return false
 }
 
 // PolicyOf is how an experiment beside a rollout is judged by a meter.
