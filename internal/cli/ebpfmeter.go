@@ -32,6 +32,7 @@ type ebpfMeter struct {
 	later func(close func() error)
 	fresh bool
 	p     *probe.Probe
+	each  map[string]*probe.Probe // by unit, where the probe's own keys cannot tell them apart
 }
 
 // newEBPFMeter makes the meter; Check loads its probe.

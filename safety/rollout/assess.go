@@ -83,9 +83,11 @@ func read(m metric, readings []reading, from int) finding {
 			}
 		}
 	}
-	own := levels{}
+	own, last := levels{}, 0
 	for i, r := range readings {
 		x := math.NaN()
+		spoke := own.speaks(r.unit)
+		own.heard(r.unit, !math.IsNaN(values[i]))
 		if !math.IsNaN(values[i]) {
 			x = own.above(r, math.Log(max(values[i], lifted[i])))
 			if !r.treated {
@@ -95,7 +97,7 @@ func read(m metric, readings []reading, from int) finding {
 		if m.higher {
 			x = -x
 		}
-		if r.treated && r.stage < from {
+		if r.treated && r.stage < from || !spoke {
 			continue
 		}
 		f.count(r, x)
@@ -103,6 +105,9 @@ func read(m metric, readings []reading, from int) finding {
 		switch {
 		case r.stage < from:
 			before = append(before, x)
+		case r.block.id != 0 && r.unit > 0:
+			blocks = addUnit(blocks, r, x, r.block.id == last)
+			last = r.block.id
 		case r.block.id != 0:
 			blocks = addTo(blocks, r, x, i > 0 && readings[i-1].block.id == r.block.id)
 		}
@@ -113,31 +118,6 @@ func read(m metric, readings []reading, from int) finding {
 	blocks = slices.DeleteFunc(blocks, func(b effect.Block) bool { return len(b.X) < len(b.Treated) })
 	f.seq, f.gaps = effect.New(before, blocks), effect.Missing(blocks)
 	return f
-}
-
-// levels are what each of several like targets read while untreated, before the slot at hand: they differ
-// for good, and only what they do at the same moment is compared.
-type levels map[int]struct {
-	sum   float64
-	count int
-}
-
-// above takes a unit's own level out of a reading. One that has none yet stands as it is.
-func (l levels) above(r reading, x float64) float64 {
-	if r.unit == 0 {
-		return x
-	}
-	own := l[r.unit]
-	out := x
-	if own.count > 0 {
-		out = x - own.sum/float64(own.count)
-	}
-	if !r.treated {
-		own.sum += x
-		own.count++
-		l[r.unit] = own
-	}
-	return out
 }
 
 func (f *finding) count(r reading, x float64) {

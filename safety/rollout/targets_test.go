@@ -259,3 +259,20 @@ func TestUnitsNeedAMeterThatTellsThemApart(t *testing.T) {
 		t.Errorf("what outlives a slot takes turns: %+v, %v", p.Stages[0], err)
 	}
 }
+
+// A target that answers nobody says nothing, and keeps nothing from being judged.
+func TestIdleUnitIsNotInTheWay(t *testing.T) {
+	t.Parallel()
+	kept := 0
+	for seed := range uint64(10) {
+		w := newWorld(8, 0.6, seed)
+		w.gone[2], w.gone[5] = true, true
+		trial := w.play(t, NewTrial(unitPlan(t, 8, 10*time.Second, seed), unitPolicy()))
+		if trial.State == tune.Committed {
+			kept++
+		}
+	}
+	if kept < 8 {
+		t.Errorf("kept %d of 10", kept)
+	}
+}
