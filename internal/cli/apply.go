@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -94,7 +95,7 @@ func (a *app) apply(ctx context.Context, args []string, f applyFlags) error {
 		return err
 	}
 	if f.dryRun {
-		return a.dryRun(ctx, r, store, rec)
+		return a.dryRun(ctx, r, store, rec, f, meter)
 	}
 	if err := a.refuseFrozen("apply"); err != nil {
 		return err
@@ -158,14 +159,15 @@ type recommendations interface {
 
 // dryRunDocument is what apply --dry-run --json prints.
 type dryRunDocument struct {
-	Recommendation tune.Recommendation `json:"recommendation"`
-	Admissible     bool                `json:"admissible"`
-	Veto           string              `json:"veto,omitempty"`
-	Note           string              `json:"note,omitempty"`
-	Frozen         *tune.Freeze        `json:"frozen,omitempty"` // refused until it is taken back, whatever --yes says
+	Recommendation tune.Recommendation    `json:"recommendation"`
+	Admissible     bool                   `json:"admissible"`
+	Veto           string                 `json:"veto,omitempty"`
+	Note           string                 `json:"note,omitempty"`
+	Plan           []rollout.StageOutline `json:"plan"`
+	Frozen         *tune.Freeze           `json:"frozen,omitempty"` // refused until it is taken back, whatever --yes says
 }
 
-func (a *app) dryRun(ctx context.Context, r *rooms, store store, rec tune.Recommendation) error {
+func (a *app) dryRun(ctx context.Context, r *rooms, store store, rec tune.Recommendation, f applyFlags, meter rollout.Meter) error {
 	decision, err := r.newGate(a.cfg, a.onDisk(), a.newCalibrator(store), a.newPace(store)).Check(ctx, rec)
 	if err != nil {
 		return err
@@ -177,8 +179,14 @@ func (a *app) dryRun(ctx context.Context, r *rooms, store store, rec tune.Recomm
 	decision.Vetoes = append(decision.Vetoes, spent.vetoes(a.now())...)
 	doc := dryRunDocument{Recommendation: rec, Admissible: decision.Admitted(false), Veto: decision.Reason(), Note: decision.Note,
 		Frozen: a.frozen()}
+	doc.Plan, err = rollout.Outline(rec.Changes, a.cfg.RolloutSteps, f.stageTime, meter,
+		rollout.RunnerConfig{Tunables: r.cat, Rand: rand.New(rand.NewPCG(uint64(a.now().UnixNano()), 1))})
+	if err != nil {
+		return err
+	}
 	return a.print(doc, func() {
 		showDiff(a.stdout, rec)
+		showPlan(a.stdout, doc.Plan)
 		if !doc.Admissible {
 			fmt.Fprintf(a.stdout, "Would be vetoed: %s\n", oneLine(doc.Veto))
 		}
@@ -187,6 +195,14 @@ func (a *app) dryRun(ctx context.Context, r *rooms, store store, rec tune.Recomm
 		}
 		fmt.Fprintln(a.stdout, "Nothing was written.")
 	})
+}
+
+// showPlan prints the stages to come, and why they are so.
+func showPlan(w io.Writer, plan []rollout.StageOutline) {
+	fmt.Fprintln(w, "Plan:")
+	for _, st := range plan {
+		paragraph(w, 2, fmt.Sprintf("%4s %% by %-10s  ", number(st.Share), st.Mode), oneLine(st.Why))
+	}
 }
 
 // tell prints a rollout's progress as it happens, one line an event.
