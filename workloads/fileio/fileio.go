@@ -73,7 +73,7 @@ func (l *Load) Measure(ctx context.Context, d time.Duration) (workloads.Sample, 
 		rw = "write"
 	}
 	start := time.Now()
-	out, err := workloads.Command(ctx, "", fio, "--name=load", "--filename="+l.file(), "--rw="+rw, "--bs=64k",
+	out, err := workloads.Command(ctx, "", fio, "--name=load", "--thread", "--filename="+l.file(), "--rw="+rw, "--bs=64k",
 		"--ioengine=sync", "--direct=0", "--invalidate=1", fmt.Sprintf("--size=%dm", l.SizeMB), "--time_based",
 		"--runtime="+strconv.Itoa(max(1, int(d.Seconds()))), "--output-format=json").Output()
 	if err != nil {

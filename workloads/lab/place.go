@@ -147,11 +147,21 @@ func (p *place) addSwap(ctx context.Context) error {
 	if _, err := run(ctx, "swapon", dev); err != nil {
 		return err
 	}
-	p.undo = append(p.undo, func() error {
-		_, err := run(context.WithoutCancel(ctx), "swapoff", dev)
-		return err
-	})
+	p.undo = append(p.undo, func() error { return swapOff(context.WithoutCancel(ctx), dev) })
 	return nil
+}
+
+// swapOff reads back what is still swapped, which the kernel refuses while the group it is charged to is
+// being emptied.
+func swapOff(ctx context.Context, dev string) error {
+	var err error
+	for range 20 {
+		if _, err = run(ctx, "swapoff", dev); err == nil {
+			return nil
+		}
+		time.Sleep(250 * time.Millisecond)
+	}
+	return err
 }
 
 // memoryTree is where version 1 of the memory controller is mounted; version 2 has no swappiness of a
@@ -176,7 +186,11 @@ func (p *place) addCgroup(ctx context.Context, megabytes int64, swappiness strin
 
 // removeGroup waits for the last member to be gone.
 func removeGroup(dir string) error {
-	var err error
+	// Without its limit what it swapped out can be read back.
+	err := os.WriteFile(filepath.Join(dir, "memory.limit_in_bytes"), []byte("-1"), 0)
+	if err != nil {
+		return fmt.Errorf("lift limit of control group: %w", err)
+	}
 	for range 100 {
 		if err = os.Remove(dir); err == nil || os.IsNotExist(err) {
 			return nil
