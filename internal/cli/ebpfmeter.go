@@ -85,12 +85,8 @@ func (m *ebpfMeter) Sample(ctx context.Context, d time.Duration) (tune.MeterSamp
 	if err != nil {
 		return tune.MeterSample{}, err
 	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return tune.MeterSample{}, ctx.Err()
-	case <-timer.C:
+	if err := letPass(ctx, d); err != nil {
+		return tune.MeterSample{}, err
 	}
 	after, err := reqlat.Totals(m.p)
 	end := time.Now()
@@ -101,10 +97,27 @@ func (m *ebpfMeter) Sample(ctx context.Context, d time.Duration) (tune.MeterSamp
 	if seen.Latency.Count() == 0 {
 		return tune.MeterSample{}, fmt.Errorf("meter %s saw no request answered in %.1f s: %w", m.name, d.Seconds(), tune.ErrNoData)
 	}
+	return sampleOf(seen, start, end), nil
+}
+
+// letPass lets a sample's time pass.
+func letPass(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+// sampleOf says what was answered in between as a meter does. There must be an answer.
+func sampleOf(seen reqlat.Requests, start, end time.Time) tune.MeterSample {
 	return tune.MeterSample{
 		Start: start, End: end, MedianMS: seen.Latency.Quantile(0.5) / 1e6, P95MS: seen.Latency.Quantile(0.95) / 1e6,
 		Throughput: float64(seen.Count) / end.Sub(start).Seconds(),
-	}, nil
+	}
 }
 
 // scopeOf finds what the kernel knows a cgroup and a namespace by.

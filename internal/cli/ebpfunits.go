@@ -90,12 +90,8 @@ func (m *ebpfMeter) SampleUnits(ctx context.Context, d time.Duration, units []tu
 	if err != nil {
 		return nil, err
 	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-timer.C:
+	if err := letPass(ctx, d); err != nil {
+		return nil, err
 	}
 	after, err := m.readUnits(units)
 	if err != nil {
@@ -113,8 +109,7 @@ func (m *ebpfMeter) SampleUnits(ctx context.Context, d time.Duration, units []tu
 			continue
 		}
 		some = true
-		out[i] = &tune.MeterSample{Start: start, End: end, MedianMS: seen.Latency.Quantile(0.5) / 1e6,
-			P95MS: seen.Latency.Quantile(0.95) / 1e6, Throughput: float64(seen.Count) / end.Sub(start).Seconds()}
+		out[i] = new(sampleOf(seen, start, end))
 	}
 	if !some {
 		return nil, fmt.Errorf("meter %s saw no request answered on any target in %.1f s: %w", m.name, d.Seconds(), tune.ErrNoData)

@@ -3,7 +3,6 @@ package cli
 import (
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 
 	"semantos/internal/tune"
@@ -117,5 +116,8 @@ func (r *rooms) changesOf(s setting) ([]tune.Change, error) {
 		return r.spread(s, t, pattern)
 	}
 	c, err := r.change(s)
-	return slices.DeleteFunc([]tune.Change{c}, func(tune.Change) bool { return err != nil }), err
+	if err != nil {
+		return nil, err
+	}
+	return []tune.Change{c}, nil
 }

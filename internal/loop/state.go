@@ -130,7 +130,7 @@ func (l *Loop) recall(ctx context.Context) {
 	past := replay(newMemory(l.mem.mode), history)
 	l.mem.resting, l.mem.yielded = past.resting, past.yielded // what stands is asked of the journal
 	l.mu.Unlock()
-	l.recallSwings(ctx)
+	l.noteSwings(history)
 }
 
 // recallSwings looks for tunables that go back and forth, and says of each new one.
@@ -143,6 +143,10 @@ func (l *Loop) recallSwings(ctx context.Context) {
 		l.fail("read history", err)
 		return
 	}
+	l.noteSwings(history)
+}
+
+func (l *Loop) noteSwings(history []tune.Rollout) {
 	now := l.cfg.Now()
 	found := swings(history, now)
 	l.mu.Lock()

@@ -41,8 +41,9 @@ func segments(dir string) ([]segment, error) {
 	}
 	var out []segment
 	for _, e := range entries {
-		digits, ok := strings.CutPrefix(e.Name(), segmentPrefix)
-		if digits, ok = strings.CutSuffix(digits, segmentSuffix); !ok || !e.Type().IsRegular() {
+		name, _ := strings.CutPrefix(e.Name(), segmentPrefix)
+		digits, ok := strings.CutSuffix(name, segmentSuffix)
+		if !ok || !e.Type().IsRegular() {
 			continue
 		}
 		first, err := strconv.ParseUint(digits, 10, 64)

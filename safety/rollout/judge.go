@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"semantos/internal/tune"
@@ -218,21 +219,22 @@ func (s Trial) keep(reason, detail string) (Trial, []Effect) {
 	return s, []Effect{{Do: DoCommit}}
 }
 
-// remember bounds what a long hold keeps: the slots of blocks, and the newest of the others.
-func remember(rs []reading) []reading {
-	plain := 0
+// remember bounds what a long hold keeps: the slots of blocks, and the newest plain ones.
+func remember(rs []reading, plain int) []reading {
+	surplus := -plain
 	for _, r := range rs {
 		if r.block.id == 0 {
-			plain++
+			surplus++
 		}
 	}
-	if plain <= keepPlain {
+	if surplus <= 0 {
 		return rs
 	}
-	for i, r := range rs {
-		if r.block.id == 0 {
-			return append(append([]reading(nil), rs[:i]...), rs[i+1:]...)
+	return slices.DeleteFunc(slices.Clone(rs), func(r reading) bool {
+		if r.block.id != 0 || surplus <= 0 {
+			return false
 		}
-	}
-	return rs
+		surplus--
+		return true
+	})
 }

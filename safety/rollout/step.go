@@ -309,7 +309,7 @@ func (s *Trial) take(o Observation) {
 		st.Compared++
 	}
 	if s.Policy.Measured {
-		s.readings = remember(append(s.readings, reading{stage: len(s.Stages) - 1, treated: s.current.treated, block: s.current.block, sample: o.Sample}))
+		s.readings = remember(append(s.readings, reading{stage: len(s.Stages) - 1, treated: s.current.treated, block: s.current.block, sample: o.Sample}), keepPlain)
 	}
 	st.Exposed = 100 * float64(st.Treated) / float64(max(1, st.Treated+st.Compared))
 	if st.Mode == modeDose {

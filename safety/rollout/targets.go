@@ -172,7 +172,7 @@ func (s *Trial) takeUnits(o Observation) {
 			s.readings = append(s.readings, reading{stage: len(s.Stages) - 1, treated: treated, unit: u + 1, block: blk, sample: sample})
 		}
 	}
-	s.readings = rememberUnits(s.readings, len(s.Plan.Units))
+	s.readings = remember(s.readings, keepPlainUnits*len(s.Plan.Units))
 	s.misses++
 	if any {
 		s.misses = 0
@@ -215,25 +215,6 @@ func (s Trial) loseUnits(gone []string, why string) Trial {
 
 // fewestUnits are needed to compare at all.
 const fewestUnits = 2
-
-// rememberUnits bounds what a long hold keeps: the slots that were drawn, and the newest of the others.
-func rememberUnits(rs []reading, n int) []reading {
-	plain := 0
-	for _, r := range rs {
-		if r.block.id == 0 {
-			plain++
-		}
-	}
-	for i := 0; plain > keepPlainUnits*n && i < len(rs); {
-		if rs[i].block.id == 0 {
-			rs = slices.Delete(slices.Clone(rs), i, i+1)
-			plain--
-			continue
-		}
-		i++
-	}
-	return rs
-}
 
 // keepPlainUnits is how many slots outside any draw are remembered of each unit.
 const keepPlainUnits = 20

@@ -45,17 +45,7 @@ func harmAll(ctx context.Context, args []string) error {
 			failed += len(r.Problems)
 		}
 	}
-	if *asJSON {
-		if err := json.NewEncoder(os.Stdout).Encode(reports); err != nil {
-			return err
-		}
-	} else {
-		harmTable(reports)
-	}
-	if failed > 0 {
-		return fmt.Errorf("%d problem(s)", failed)
-	}
-	return nil
+	return conclude(reports, *asJSON, harmTable, failed)
 }
 
 func harmTable(reports []harmReport) {

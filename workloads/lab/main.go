@@ -93,7 +93,12 @@ func runAll(ctx context.Context, args []string) error {
 		reports = append(reports, r)
 		failed += len(r.Problems)
 	}
-	if *asJSON {
+	return conclude(reports, *asJSON, table, failed)
+}
+
+// conclude prints what was found, and turns problems into the exit status.
+func conclude[R any](reports []R, asJSON bool, table func([]R), failed int) error {
+	if asJSON {
 		if err := json.NewEncoder(os.Stdout).Encode(reports); err != nil {
 			return err
 		}
