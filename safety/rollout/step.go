@@ -348,4 +348,4 @@ func (s Trial) putBack(now time.Time, v tune.Verdict, reason, detail string) (Tr
 }
 
 // noted puts what the planner had to change about the stage before why it ended so.
-func (s Trial) noted(reason string) string { return join(s.plan().Note, reason) }
+func (s Trial) noted(reason string) string { return join(join(s.plan().Note, s.leftOut()), reason) }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 
 	"semantos/internal/tune"
 )
@@ -211,6 +212,18 @@ func (s Trial) loseUnits(gone []string, why string) Trial {
 	s.Stages = slices.Clone(s.Stages)
 	s.stage().Reason = join(s.stage().Reason, why)
 	return s
+}
+
+// leftOut names the units whose target has vanished, in what is said of the stage at its end.
+func (s Trial) leftOut() string {
+	var names []string
+	for _, u := range s.lost {
+		names = append(names, s.Plan.Units[u].Target)
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return "left out, vanished: " + strings.Join(names, ", ")
 }
 
 // fewestUnits are needed to compare at all.

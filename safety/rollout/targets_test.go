@@ -242,6 +242,11 @@ func TestUnitVanishes(t *testing.T) {
 	if len(effects) != 1 || effects[0].Do != DoRollback || back.Reason != tune.ReasonInconclusive {
 		t.Errorf("one target left: %+v, %s", effects, back.Reason)
 	}
+	for _, st := range back.Stages {
+		if !strings.Contains(st.Reason, "netns:2") {
+			t.Errorf("the report of a stage does not name what vanished: %q", st.Reason)
+		}
+	}
 }
 
 // The planner says why it takes turns instead.
