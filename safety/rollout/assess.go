@@ -25,6 +25,10 @@ const (
 	// gapsDepend is the evidence (a logarithm) from which missing data counts as the work of the change.
 	gapsDepend = 1.4 // 4 to 1
 
+	// crowding is what throughput may fall by (a logarithm, log 1.5) where treatment lets in clients that
+	// were turned away: the few that got in had the server to themselves, and were faster for it.
+	crowding = 0.405
+
 	alarmLeast = 0.405 // log 1.5: what an alarm takes for plain harm, beyond the margin
 	alarmOver  = 0.3
 	alarmCount = 1.0986 // log 3: of single events near the floor
@@ -46,12 +50,13 @@ type assessment struct {
 	findings []finding
 	margin   float64 // logarithm of 1+MARGIN
 	cured    bool    // treatment saves requests that were lost: the latency of the few says nothing
+	let      bool    // treatment lets in clients that the kernel turned away: the others now share with them
 }
 
 // assess sets every metric that has a complete block against the draw of the slots. Blocks from before
 // the stage from only tell the noise: there another dose stood.
 func assess(metrics []metric, margin float64, readings []reading, from int) assessment {
-	a := assessment{margin: math.Log1p(margin), cured: cured(readings)}
+	a := assessment{margin: math.Log1p(margin), cured: saves(readings, failed), let: saves(readings, turnedAway)}
 	for _, m := range metrics {
 		f := read(m, readings, from)
 		f.alpha = familyError / float64(len(metrics))
@@ -202,17 +207,25 @@ func (a assessment) counts(f finding) bool {
 	return !a.cured || f.metric.name != metricP95 && f.metric.name != metricCost
 }
 
+// marginOf is by how much (a logarithm) a metric may be worse.
+func (a assessment) marginOf(f finding) float64 {
+	if a.let && f.metric.name == metricThroughput {
+		return max(a.margin, crowding)
+	}
+	return a.margin
+}
+
 // worse finds a metric that is surely worse by more than the margin.
 func (a assessment) worse() (finding, bool) {
-	return a.find(func(f finding) bool { return a.counts(f) && f.worse(a.margin) })
+	return a.find(func(f finding) bool { return a.counts(f) && f.worse(a.marginOf(f)) })
 }
 
 func (a assessment) suspect() (finding, bool) {
-	return a.find(func(f finding) bool { return a.counts(f) && f.suspect(a.margin) })
+	return a.find(func(f finding) bool { return a.counts(f) && f.suspect(a.marginOf(f)) })
 }
 
 func (a assessment) alarm(runs int) (finding, bool) {
-	return a.find(func(f finding) bool { return a.counts(f) && f.alarm(a.margin, runs) })
+	return a.find(func(f finding) bool { return a.counts(f) && f.alarm(a.marginOf(f), runs) })
 }
 
 // better finds the metric whose interval excludes 1 on the good side: p95 is preferred, then the largest
@@ -237,7 +250,7 @@ func (a assessment) better() (finding, bool) {
 // notWorse reports that every metric is shown not to be worse by the margin.
 func (a assessment) notWorse() bool {
 	for _, f := range a.findings {
-		if a.counts(f) && !f.notWorse(a.margin) {
+		if a.counts(f) && !f.notWorse(a.marginOf(f)) {
 			return false
 		}
 	}
@@ -307,23 +320,37 @@ func (f finding) String() string {
 // few that got through before is no reason against it.
 const survivors = 0.05
 
-// cured reports that untreated slots lose requests and treated ones at most half as many.
-func cured(readings []reading) bool {
+// saves reports that untreated slots lose clients and treated ones at most half as many.
+func saves(readings []reading, lost func(tune.MeterSample) float64) bool {
 	var treated, untreated []float64
 	for _, r := range readings {
-		switch {
-		case r.sample == nil || !finite(r.sample.ErrorRate):
+		if r.sample == nil {
+			continue
+		}
+		switch share := lost(*r.sample); {
+		case !finite(share):
 		case r.treated:
-			treated = append(treated, r.sample.ErrorRate)
+			treated = append(treated, share)
 		default:
-			untreated = append(untreated, r.sample.ErrorRate)
+			untreated = append(untreated, share)
 		}
 	}
 	if len(treated) < 2 || len(untreated) < 2 {
 		return false
 	}
-	lost := median(untreated)
-	return lost > survivors && median(treated) <= lost/2
+	before := median(untreated)
+	return before > survivors && median(treated) <= before/2
+}
+
+// failed is the share of requests that the meter saw fail.
+func failed(s tune.MeterSample) float64 { return s.ErrorRate }
+
+// turnedAway is the share of attempts that the kernel counted as lost, which no meter sees.
+func turnedAway(s tune.MeterSample) float64 {
+	if s.Lost == nil {
+		return math.NaN()
+	}
+	return *s.Lost
 }
 
 func lossy(samples []tune.MeterSample) bool {

@@ -85,7 +85,7 @@ func (s Trial) runEnded() bool {
 // suspicious reports that the newest treated slot looks plainly worse than the untreated ones before it.
 func (s Trial) suspicious() bool {
 	a := s.assess()
-	_, ok := a.find(func(f finding) bool { return a.counts(f) && f.suspicious(a.margin) })
+	_, ok := a.find(func(f finding) bool { return a.counts(f) && f.suspicious(a.marginOf(f)) })
 	return ok
 }
 

@@ -105,6 +105,30 @@ func TestCostCountsTheLost(t *testing.T) {
 	}
 }
 
+// TestThoseLetInShare: while nine of ten attempts are turned away, the few that get in have the server to
+// themselves. That they are a quarter slower beside the others is no harm; that half the work is lost is.
+func TestThoseLetInShare(t *testing.T) {
+	t.Parallel()
+	slots := func(throughput, lost float64) tune.MeterSample {
+		v := sample(8, throughput, 0)
+		v.Lost = &lost
+		return v
+	}
+	for _, c := range []struct {
+		cured, lost float64
+		worse       bool
+	}{{10000, 0, false}, {6000, 0, true}, {10000, 0.9, true}} {
+		rs := pairsOf(12, slots(c.cured, c.lost), slots(13000, 0.9))
+		a := assess(metricsOf(tune.Measure{}, 1000), 0.1, rs, 0)
+		if f, worse := a.worse(); worse != c.worse {
+			t.Errorf("%+v: worse %v, %v", c, worse, f)
+		}
+		if f, ok := a.suspect(); ok != c.worse {
+			t.Errorf("%+v: suspect %v, %v", c, ok, f)
+		}
+	}
+}
+
 // Two runs of treated slots, one three times and one fifty times as bad: too uneven for an interval, and
 // plain. One alone is a burst.
 func TestUnevenHarmIsHarm(t *testing.T) {

@@ -21,6 +21,9 @@ const (
 	// leastConfirm is how many slots the whole exposure gets beside untreated ones, however short the
 	// stage time: fewer could prove nothing, whatever they say.
 	leastConfirm = 40
+	// leastPartial is how many slots a suspicion gets to prove or lose itself in a partial stage: three
+	// against three are worse by chance, or by a meter slower than the stage, too often.
+	leastPartial = 12
 	// openingBlock is the first block of the whole exposure beside untreated slots: one of eight says as much
 	// as six pairs where the effect is plain, and the pairs after it say more where it is not.
 	openingBlock = 8
@@ -73,7 +76,7 @@ func (s Trial) hadItsChance() bool {
 	if s.whole() {
 		return s.confirm && s.at >= leastConfirm
 	}
-	return len(s.plan().Blocks) == 0 || s.at >= s.plan().Blocks[0]
+	return len(s.plan().Blocks) == 0 || s.at >= max(leastPartial, s.plan().Blocks[0])
 }
 
 // turn chooses the slot to come.
