@@ -48,6 +48,7 @@ type finding struct {
 // assessment is what all metrics together say of treated against untreated.
 type assessment struct {
 	findings []finding
+	absent   []finding // metrics that untreated slots gave and no complete block has
 	margin   float64 // logarithm of 1+MARGIN
 	cured    bool    // treatment saves requests that were lost: the latency of the few says nothing
 	let      bool    // treatment lets in clients that the kernel turned away: the others now share with them
@@ -60,8 +61,11 @@ func assess(metrics []metric, margin float64, readings []reading, from int) asse
 	for _, m := range metrics {
 		f := read(m, readings, from)
 		f.alpha = familyError / float64(len(metrics))
-		if f.seq.Known() {
+		switch {
+		case f.seq.Known():
 			a.findings = append(a.findings, f)
+		case f.untreated > 0:
+			a.absent = append(a.absent, f)
 		}
 	}
 	return a
@@ -92,7 +96,7 @@ func read(m metric, readings []reading, from int) finding {
 	for i, r := range readings {
 		x := math.NaN()
 		spoke := own.speaks(r.unit)
-		own.heard(r.unit, !math.IsNaN(values[i]))
+		own.heard(r, !math.IsNaN(values[i]))
 		if !math.IsNaN(values[i]) {
 			x = own.above(r, math.Log(max(values[i], lifted[i])))
 			if !r.treated {
@@ -254,7 +258,8 @@ func (a assessment) notWorse() bool {
 			return false
 		}
 	}
-	return a.known()
+	_, gaps := a.gaps()
+	return a.known() && !gaps
 }
 
 // promising reports that more slots may yet show an improvement.
@@ -267,7 +272,18 @@ func (a assessment) promising() bool {
 
 // gaps names a metric whose missing data forbids a claim in favour of the change.
 func (a assessment) gaps() (finding, bool) {
+	if i := slices.IndexFunc(a.absent, a.counts); i >= 0 {
+		return a.absent[i], true
+	}
 	return a.find(func(f finding) bool { return a.counts(f) && !f.usable() })
+}
+
+// missing says which metric has too little data for any claim in favour of the change, "" for none.
+func (a assessment) missing() string {
+	if f, ok := a.gaps(); ok {
+		return fmt.Sprintf("%s is missing in too many slots, or mostly in treated ones", f.metric.name)
+	}
+	return ""
 }
 
 // primary is the finding to report: what proves better, else what is surely worse, else what looks

@@ -128,7 +128,7 @@ func (s Trial) lacking(a assessment) string {
 	if f, ok := a.suspect(); ok {
 		return "perhaps worse: " + f.String()
 	}
-	return ""
+	return a.missing()
 }
 
 func (s Trial) advance(now time.Time) (Trial, []Effect) {
@@ -197,10 +197,7 @@ func (s Trial) doubt(a assessment) string {
 	if f, ok := a.suspect(); ok {
 		return "perhaps worse: " + f.String()
 	}
-	if f, ok := a.gaps(); ok {
-		return fmt.Sprintf("%s is missing in too many slots, or mostly in treated ones", f.metric.name)
-	}
-	return ""
+	return a.missing()
 }
 
 func (s Trial) keep(reason, detail string) (Trial, []Effect) {

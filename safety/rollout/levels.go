@@ -9,23 +9,27 @@ type levels map[int]level
 type level struct {
 	sum          float64 // of the logarithms of untreated readings
 	count        int
-	slots, heard int // slots so far, and those with data
+	slots, heard int // untreated slots so far, and those with data
 }
 
-// speaks reports that a target mostly gave data until now. An idle one would make every slot incomplete;
-// what it did before the slot does not depend on the slot's draw.
+// speaks reports that a target mostly gave data until now while it was untreated. An idle one would make
+// every slot incomplete; what it did before the slot does not depend on the slot's draw. One that falls
+// silent when treated is not idle: its gaps count against the change.
 func (l levels) speaks(unit int) bool {
 	own := l[unit]
 	return unit == 0 || own.slots == 0 || 3*own.heard >= 2*own.slots
 }
 
-func (l levels) heard(unit int, data bool) {
-	own := l[unit]
+func (l levels) heard(r reading, data bool) {
+	if r.treated {
+		return
+	}
+	own := l[r.unit]
 	own.slots++
 	if data {
 		own.heard++
 	}
-	l[unit] = own
+	l[r.unit] = own
 }
 
 // above takes a unit's own level out of a reading. One that has none yet stands as it is.

@@ -42,7 +42,9 @@ func (p Policy) Marginal(slots []Drawn) Marginal {
 	}
 	a := assess(metricsOf(p.Measure, p.LossMS), p.Margin, readings, 0)
 	out := Marginal{Effect: a.effect(), NotWorse: a.notWorse()}
-	_, out.Better = a.better()
+	_, better := a.better()
+	_, gaps := a.gaps()
+	out.Better = better && !gaps
 	for _, f := range a.findings {
 		out.Leaning = out.Leaning || f.seq.Estimate() < -a.margin
 		out.Worse = out.Worse || a.counts(f) && f.worse(0)

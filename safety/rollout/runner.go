@@ -212,8 +212,10 @@ type run struct {
 func (r *run) loop(ctx context.Context, first Observation) error {
 	pending := []Observation{first}
 	for !r.trial.Over() {
-		if len(pending) == 0 {
-			return fmt.Errorf("run rollout %s: no next step", r.out.ID)
+		if len(pending) == 0 { // never: but values that stand with no next step would stand for good
+			lost := fmt.Errorf("run rollout %s: no next step", r.out.ID)
+			r.fatal = errors.Join(r.fatal, lost)
+			pending = []Observation{{Kind: KindFault, Why: lost.Error()}}
 		}
 		o := pending[0]
 		pending = pending[1:]

@@ -150,6 +150,9 @@ func Step(s Trial, o Observation, now time.Time) (Trial, []Effect) {
 		if s.phase == phaseCommitting && o.Kind == KindLimit {
 			return s.putBack(now, tune.Fail, tune.ReasonLimit, o.Why)
 		}
+		if s.phase == phaseCommitting && o.Kind == KindGone { // the others stand
+			return s.loseUnits(o.Gone, o.Why), []Effect{{Do: DoCommit}}
+		}
 		return s.finish(o)
 	}
 	switch o.Kind {
@@ -195,19 +198,15 @@ func Step(s Trial, o Observation, now time.Time) (Trial, []Effect) {
 
 // finish answers the last effect. A commit that failed is put back; a restore that failed is said.
 func (s Trial) finish(o Observation) (Trial, []Effect) {
+	undone, ends := map[Kind]string{KindFault: tune.ReasonFault, KindYield: tune.ReasonYielded, KindInterrupt: tune.ReasonInterrupted,
+		KindExpired: tune.ReasonExpired, KindAbort: tune.ReasonOperator}[o.Kind]
 	switch {
 	case o.Kind == KindDone && s.phase == phaseCommitting:
 		s.State, s.phase = tune.Committed, phaseDone
 	case o.Kind == KindDone:
 		s.State, s.phase = tune.RolledBack, phaseDone
-	case s.phase == phaseCommitting && (o.Kind == KindFault || o.Kind == KindYield || o.Kind == KindInterrupt):
-		s.phase, s.Reason, s.Detail = phaseRestoring, tune.ReasonFault, o.Why
-		switch o.Kind {
-		case KindYield:
-			s.Reason = tune.ReasonYielded
-		case KindInterrupt:
-			s.Reason = tune.ReasonInterrupted
-		}
+	case s.phase == phaseCommitting && ends:
+		s.phase, s.Reason, s.Detail = phaseRestoring, undone, o.Why
 		return s, []Effect{{Do: DoRollback}}
 	case o.Kind == KindFault:
 		s.State, s.phase, s.Reason = tune.RolledBack, phaseDone, tune.ReasonFault

@@ -39,6 +39,7 @@ type world struct {
 	on       map[string]bool
 	factor   float64 // what treatment does to p95
 	gone     map[int]bool
+	silenced map[int]bool // give no data while treated
 	exposure [][]float64 // seconds treated, by stage and unit
 	seconds  []float64   // by stage
 }
@@ -46,7 +47,7 @@ type world struct {
 func (w *world) samples() []*tune.MeterSample {
 	out := make([]*tune.MeterSample, len(w.level))
 	for u := range out {
-		if w.gone[u] {
+		if w.gone[u] || w.silenced[u] && w.on[fmt.Sprintf("netns:%d", u+1)] {
 			continue
 		}
 		p95 := w.level[u] * math.Exp(0.1*w.rng.NormFloat64())
