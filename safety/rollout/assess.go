@@ -49,9 +49,9 @@ type finding struct {
 type assessment struct {
 	findings []finding
 	absent   []finding // metrics that untreated slots gave and no complete block has
-	margin   float64 // logarithm of 1+MARGIN
-	cured    bool    // treatment saves requests that were lost: the latency of the few says nothing
-	let      bool    // treatment lets in clients that the kernel turned away: the others now share with them
+	margin   float64   // logarithm of 1+MARGIN
+	cured    bool      // treatment saves requests that were lost: the latency of the few says nothing
+	let      bool      // treatment lets in clients that the kernel turned away: the others now share with them
 }
 
 // assess sets every metric that has a complete block against the draw of the slots. Blocks from before

@@ -39,13 +39,17 @@ func (r *Runner) Resume(ctx context.Context, s Saved, req Request, progress func
 	case !decision.Admitted(s.Trial.Policy.Yes):
 		return refused(decision.Reason(), nil)
 	}
-	if err := r.cfg.Writer.Reopen(ctx, out.ID); err != nil && !errors.Is(err, tune.ErrUnknown) {
+	err = r.cfg.Writer.Reopen(ctx, out.ID)
+	if err != nil && !errors.Is(err, tune.ErrUnknown) {
 		return refused(err.Error(), nil)
 	}
 	out.Resumed++
-	run := &run{Runner: r, req: req, meter: req.Meter, trial: s.Trial, out: out, progress: progress, wrote: true, mixed: decision.Mixed,
-		exposure: exposureClock{total: s.Exposed}}
 	down := r.cfg.Now().Sub(s.At)
+	if s.Trial.exposed { // it was killed: the slot under way stood up to its end, and until the guard put it back
+		s.Exposed += max(0, min(down, s.Trial.Plan.Slot()+time.Second))
+	}
+	run := &run{Runner: r, req: req, meter: req.Meter, trial: s.Trial, out: out, progress: progress, wrote: err == nil, mixed: decision.Mixed,
+		exposure: exposureClock{total: s.Exposed}}
 	run.tellText(fmt.Sprintf("goes on after %s without serve, in stage %d of %d", down.Round(time.Second),
 		max(1, len(s.Trial.Stages)), len(s.Trial.Plan.Stages)))
 	return run.whole(ctx, Observation{Kind: KindResume, Down: down})
@@ -75,6 +79,7 @@ func (r *run) suspend() bool {
 	}
 	r.suspended = true
 	r.exposure.turn(r.cfg.Now(), false)
+	r.trial.exposed, r.trial.dosed, r.trial.standing = false, 0, nil
 	r.save()
 	r.out.Detail = suspendedDetail
 	r.record(r.out, audit.Entry{Kind: audit.Skipped, Reason: "suspended", Detail: suspendedDetail})

@@ -48,7 +48,7 @@ func (k *memoryKeeper) saved(t *testing.T) Saved {
 }
 
 // ended runs a trial until serve ends after some time, and gives how it was left.
-func (r *trialRun) ended(t *testing.T, k *memoryKeeper, after time.Duration) (tune.Rollout, error) {
+func (r *trialRun) ended(t *testing.T, k Keeper, after time.Duration) (tune.Rollout, error) {
 	t.Helper()
 	ending := make(chan struct{})
 	ctx, cancel := context.WithCancel(t.Context())

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -182,7 +183,7 @@ func (s Saved) check() error {
 		return fmt.Errorf("phase %d", t.phase)
 	case t.next < 0 || t.at < 0 || t.misses < 0 || t.blind < 0:
 		return errors.New("a count is negative")
-	case len(t.Stages) > len(t.Plan.Stages) || t.phase != phaseReady && t.phase != phaseDone && len(t.Stages) == 0:
+	case len(t.Stages) > len(t.Plan.Stages) || t.phase != phaseDone && (t.phase == phaseReady) != (len(t.Stages) == 0):
 		return fmt.Errorf("%d of %d stages", len(t.Stages), len(t.Plan.Stages))
 	case len(t.Plan.Confirm) == 0:
 		return errors.New("the plan has no pairs")
@@ -196,13 +197,20 @@ func (s Saved) check() error {
 		if len(st.Slots) == 0 || len(st.Changes) == 0 {
 			return errors.New("a stage has no slots or changes")
 		}
+		if i := slices.IndexFunc(st.Blocks, func(size int) bool { return size < 1 || size > maxBlock }); i >= 0 {
+			return fmt.Errorf("a stage has a block of %d slots", st.Blocks[i])
+		}
 	}
+	blocks := []block{t.current.block}
 	for _, r := range t.readings {
 		if r.stage < 0 || r.stage >= len(t.Stages) {
 			return fmt.Errorf("a reading of stage %d of %d", r.stage, len(t.Stages))
 		}
-		if b := r.block; b.size < 0 || b.size > maxBlock || b.forced < 0 {
-			return fmt.Errorf("a reading in a block of %d slots", b.size)
+		blocks = append(blocks, r.block)
+	}
+	for _, b := range blocks {
+		if b.size < 0 || b.size > maxBlock || b.forced < 0 {
+			return fmt.Errorf("a slot in a block of %d slots", b.size)
 		}
 	}
 	return nil

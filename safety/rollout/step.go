@@ -181,7 +181,7 @@ func Step(s Trial, o Observation, now time.Time) (Trial, []Effect) {
 		if len(s.left(nil)) < fewestUnits {
 			return s.putBack(now, tune.Inconclusive, tune.ReasonInconclusive, "too few targets are left to compare: "+o.Why)
 		}
-		return s.measure()
+		return settled(s.measure()) // all that stand were written anew
 	case KindHold:
 		s.Policy.Hold, s.goOn = true, false
 		return s, nil

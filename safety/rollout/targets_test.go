@@ -40,8 +40,8 @@ type world struct {
 	factor   float64 // what treatment does to p95
 	gone     map[int]bool
 	silenced map[int]bool // give no data while treated
-	exposure [][]float64 // seconds treated, by stage and unit
-	seconds  []float64   // by stage
+	exposure [][]float64  // seconds treated, by stage and unit
+	seconds  []float64    // by stage
 }
 
 func (w *world) samples() []*tune.MeterSample {
