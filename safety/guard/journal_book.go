@@ -49,6 +49,12 @@ func (b *book) record(_ context.Context, sync bool, recs ...record) error {
 	for i := range recs {
 		recs[i].DataDir = b.dataDir
 	}
+	// Whoever asked before may have met the queue at work, which has no answer then.
+	if slices.ContainsFunc(recs, func(r record) bool { return r.Kind == kindIntent }) {
+		if err := b.usable(); err != nil {
+			return err
+		}
+	}
 	mainErr := b.main.append(sync, recs...)
 	var copyErr error
 	for _, r := range recs {
