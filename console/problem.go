@@ -45,6 +45,7 @@ func problemTypes() []problemType {
 		{"busy", tune.ErrBusy, http.StatusConflict},
 		{"vetoed", tune.ErrVetoed, http.StatusConflict},
 		{"frozen", tune.ErrFrozen, http.StatusConflict},
+		{"starting", tune.ErrStarting, http.StatusServiceUnavailable},
 		{"no-data", tune.ErrNoData, http.StatusServiceUnavailable},
 		{"storage", tune.ErrStorage, http.StatusInternalServerError},
 		{"corrupt", tune.ErrCorrupt, http.StatusInternalServerError},

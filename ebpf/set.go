@@ -169,7 +169,7 @@ func (s *Set) load(ctx context.Context) error {
 	wg.Wait()
 	var first error
 	for _, m := range todo {
-		if m.err == nil {
+		if m.err == nil || ctx.Err() != nil { // told to end meanwhile
 			continue
 		}
 		s.cfg.Log.Warn("probe not loaded", "probe", m.spec.Name, "reason", m.err)

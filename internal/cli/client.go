@@ -117,8 +117,29 @@ func (c *client) do(ctx context.Context, method, path string, in any, accept str
 	return resp, nil
 }
 
-// call sends one request and decodes the one answer; a problem becomes the error serve had.
+// startTime is how long a serve that still opens its rooms is waited for.
+const startTime = 15 * time.Second
+
+// call sends one request and decodes the one answer; a problem becomes the error serve had. A serve that
+// still starts has done nothing with the request: it is asked again until it is open.
 func (c *client) call(ctx context.Context, method, path string, in, out any) error {
+	late := time.After(startTime)
+	for {
+		err := c.once(ctx, method, path, in, out)
+		if !errors.Is(err, tune.ErrStarting) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-late:
+			return err
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+func (c *client) once(ctx context.Context, method, path string, in, out any) error {
 	resp, err := c.do(ctx, method, path, in, "application/json")
 	if err != nil {
 		return err

@@ -49,6 +49,7 @@ func outcomes() []outcome {
 		{tune.ErrCorrupt, exitFailed, "semantos doctor names the file; move it away to start afresh"},
 		{tune.ErrGone, exitFailed, "run semantos recommend again"},
 		{tune.ErrDrifted, exitFailed, "something else writes this tunable; semantos verify shows what stands"},
+		{tune.ErrStarting, exitFailed, ""},
 		{tune.ErrNoData, exitFailed, ""},
 		{context.DeadlineExceeded, exitFailed, ""},
 	}

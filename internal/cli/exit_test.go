@@ -19,7 +19,7 @@ func TestExitStatus(t *testing.T) {
 	}{
 		{nil, 0},
 		{errors.New("anything"), 1},
-		{tune.ErrBusy, 1}, {tune.ErrStorage, 1}, {tune.ErrCorrupt, 1}, {tune.ErrNoData, 1}, {tune.ErrGone, 1}, {tune.ErrDrifted, 1},
+		{tune.ErrBusy, 1}, {tune.ErrStorage, 1}, {tune.ErrCorrupt, 1}, {tune.ErrNoData, 1}, {tune.ErrStarting, 1}, {tune.ErrGone, 1}, {tune.ErrDrifted, 1},
 		{tune.ErrUnknown, 2}, {tune.ErrType, 2}, {tune.ErrOutOfRange, 2}, {tune.ErrInvariant, 2}, {tune.ErrStale, 2},
 		{tune.ErrUsage, 2}, {tune.ErrDenied, 2},
 		{tune.ErrVetoed, 3}, {tune.ErrConflict, 3},

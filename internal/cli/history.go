@@ -133,7 +133,7 @@ func (a *app) explainCommand() *cobra.Command {
 }
 
 func isMissing(err error) bool {
-	return errors.Is(err, tune.ErrUnknown) || errors.Is(err, tune.ErrNoData)
+	return errors.Is(err, tune.ErrUnknown) || errors.Is(err, tune.ErrNoData) || errors.Is(err, tune.ErrStarting)
 }
 
 func showExplanation(w io.Writer, doc explainDocument) {

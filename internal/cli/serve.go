@@ -94,7 +94,10 @@ func (a *app) openDoors() (control, web net.Listener, err error) {
 // work opens the rooms and runs the loop until ctx ends or the guard dies.
 func (a *app) work(ctx context.Context, stop context.CancelCauseFunc, s *server, log *slog.Logger) error {
 	l, err := a.openLive(ctx, s, log)
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled):
+		return nil // told to end before all was open: that is an end, no failure
+	case err != nil:
 		return err
 	}
 	s.open(l)

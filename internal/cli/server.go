@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -47,7 +46,7 @@ type live struct {
 
 // starting answers what needs the rooms before they are open.
 func starting(op string) error {
-	return &tune.Error{Op: op, Err: fmt.Errorf("serve is starting: %w", tune.ErrNoData), Hint: "try again in a second; /readyz says when it is ready"}
+	return &tune.Error{Op: op, Err: tune.ErrStarting, Hint: "try again in a second; /readyz says when it is ready"}
 }
 
 func (s *server) ready() *live {

@@ -8,6 +8,7 @@ import (
 // Sentinel errors. One table in internal/cli maps them to exit status and HTTP problem.
 var (
 	ErrNoData       = errors.New("no data")
+	ErrStarting     = errors.New("serve is starting") // nothing was done: ask again
 	ErrUnsupported  = errors.New("not supported on this host")
 	ErrNotPermitted = errors.New("not permitted here")
 	ErrReadOnly     = errors.New("read-only here")
