@@ -65,22 +65,72 @@ func (a *app) settleStore() error {
 	if !ok {
 		return nil
 	}
-	for _, name := range storeFiles() {
-		path := filepath.Join(a.cfg.OwnStoreDir(), name)
-		if err := give(path, uid, gid); err != nil {
+	return a.eachStoreFile(func(path string, fd int, st *unix.Stat_t) error {
+		switch {
+		case !plain(st) || st.Uid != 0 && int(st.Uid) != uid:
+			return notPlain(path)
+		case int(st.Uid) == uid:
+			return nil
+		}
+		if err := unix.Fchownat(fd, "", uid, gid, unix.AT_EMPTY_PATH); err != nil {
+			return fmt.Errorf("give %s to uid %d: %w", path, uid, err)
+		}
+		return nil
+	})
+}
+
+// eachStoreFile calls do with what the store keeps, and with what lies in folders of it. Each is opened below
+// the folder that holds it and no link is followed: the folder is another user's, who may put there whatever
+// leads elsewhere, also while we look.
+func (a *app) eachStoreFile(do func(path string, fd int, st *unix.Stat_t) error) error {
+	own := a.cfg.OwnStoreDir()
+	dir, err := unix.Open(own, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", own, err)
+	}
+	defer unix.Close(dir)
+	return eachFile(dir, own, storeFiles(), true, do)
+}
+
+func eachFile(dir int, path string, names []string, inside bool, do func(string, int, *unix.Stat_t) error) error {
+	for _, name := range names {
+		if err := oneFile(dir, filepath.Join(path, name), name, inside, do); err != nil {
 			return err
-		}
-		inside, err := os.ReadDir(path)
-		if err != nil {
-			continue // a file, or absent
-		}
-		for _, e := range inside {
-			if err := give(filepath.Join(path, e.Name()), uid, gid); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
+}
+
+func oneFile(dir int, path, name string, inside bool, do func(string, int, *unix.Stat_t) error) error {
+	fd, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return fmt.Errorf("look at %s: %w", path, err)
+	}
+	if st.Nlink == 0 {
+		return nil // removed meanwhile
+	}
+	if err := do(path, fd, &st); err != nil || !inside || st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return err
+	}
+	listed, err := unix.Openat(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	f := os.NewFile(uintptr(listed), path)
+	defer f.Close()
+	names, err := f.Readdirnames(-1)
+	if err != nil {
+		return fmt.Errorf("list %s: %w", path, err)
+	}
+	return eachFile(fd, path, names, false, do)
 }
 
 // storeOwner is the user whose folder the store lies in, where root must mind it.
@@ -93,33 +143,7 @@ func (a *app) storeOwner() (uid, gid int, ok bool) {
 	return uid, gid, true
 }
 
-// give makes uid the owner of a file or folder that is root's. A file with a second name is not: that name
-// may be anybody's.
-func give(path string, uid, gid int) error {
-	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if errors.Is(err, unix.ENOENT) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("open %s: %w", path, err)
-	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return fmt.Errorf("look at %s: %w", path, err)
-	}
-	if int(st.Uid) == uid {
-		return nil
-	}
-	if st.Uid != 0 || !plain(&st) {
-		return notPlain(path)
-	}
-	if err := unix.Fchownat(fd, "", uid, gid, unix.AT_EMPTY_PATH); err != nil {
-		return fmt.Errorf("give %s to uid %d: %w", path, uid, err)
-	}
-	return nil
-}
-
+// plain reports whether a file is nobody else's under another name.
 func plain(st *unix.Stat_t) bool {
 	kind := st.Mode & unix.S_IFMT
 	return kind == unix.S_IFDIR || kind == unix.S_IFREG && st.Nlink == 1
@@ -136,15 +160,12 @@ func (a *app) checkStoreFiles() error {
 	if !ok {
 		return nil
 	}
-	for _, name := range storeFiles() {
-		path := filepath.Join(a.cfg.OwnStoreDir(), name)
-		var st unix.Stat_t
-		err := unix.Lstat(path, &st)
-		if err == nil && (!plain(&st) || st.Uid != 0 && int(st.Uid) != uid) {
+	return a.eachStoreFile(func(path string, _ int, st *unix.Stat_t) error {
+		if !plain(st) || st.Uid != 0 && int(st.Uid) != uid {
 			return notPlain(path)
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 func ownerOf(info fs.FileInfo) int {
