@@ -149,6 +149,9 @@ func (t *trial) cost(ctx context.Context, l workloads.Load) (float64, error) {
 
 func (t *trial) printf(format string, args ...any) { fmt.Fprintf(t.log, format, args...) }
 
+// oneSlot is what a slot of a rollout asks of the meter: longer samples make slots as long.
+const oneSlot = time.Second
+
 // cure calls semantos while the load runs, then measures without it, then rolls back.
 func (t *trial) cure(ctx context.Context, load workloads.Load, r *report) error {
 	before, err := t.dump(ctx)
@@ -158,7 +161,7 @@ func (t *trial) cure(ctx context.Context, load workloads.Load, r *report) error 
 	samples := filepath.Join(t.env.dir, "samples")
 	driveCtx, stop := context.WithCancel(ctx)
 	driven := make(chan error, 1)
-	go func() { driven <- workloads.Drive(driveCtx, load, t.each, samples) }()
+	go func() { driven <- workloads.Drive(driveCtx, load, min(t.each, oneSlot), samples) }()
 	time.Sleep(time.Second)
 	if t.auto {
 		err = t.unattended(ctx, autoLimit, r)
