@@ -36,11 +36,8 @@ func (c *Console) apply(ctx echo.Context) error {
 	if err := c.read(ctx, &req); err != nil {
 		return err
 	}
-	if (req.ID == "") == (len(req.Set) == 0) {
-		return refuse(http.StatusBadRequest, "give either id or set", "exactly one of id and set is needed")
-	}
-	if req.StageTimeS < 0 {
-		return refuse(http.StatusBadRequest, "give seconds above 0", "stage_time_s %v", req.StageTimeS)
+	if err := req.check(); err != nil {
+		return err
 	}
 	if req.Meter != "" && !strings.HasPrefix(req.Meter, "ebpf:") {
 		return refuse(http.StatusBadRequest, "semantos apply --meter measures with others in the command line", "serve runs ebpf: meters only")
@@ -108,6 +105,9 @@ func (c *Console) hold(ctx echo.Context) error {
 	if err := c.read(ctx, &req); err != nil {
 		return err
 	}
+	if err := checkWhy(req.Why); err != nil {
+		return err
+	}
 	req.Actor = actor(ctx)
 	s, err := c.cfg.Rollouts.Hold(ctx.Request().Context(), req)
 	if err != nil {
@@ -128,6 +128,9 @@ func (c *Console) abort(ctx echo.Context) error {
 	if req.ID == "" {
 		return refuse(http.StatusBadRequest, "give the id of a rollout; /status lists what runs and waits", "no id to abort")
 	}
+	if err := checkWhy(req.Why); err != nil {
+		return err
+	}
 	req.Actor = actor(ctx)
 	r, err := c.cfg.Rollouts.Abort(ctx.Request().Context(), req)
 	if err != nil {
@@ -143,6 +146,9 @@ func (c *Console) freeze(ctx echo.Context) error {
 	}
 	if !req.Freeze && req.Why != "" {
 		return refuse(http.StatusBadRequest, "give why with freeze true only", "a reason to thaw is kept nowhere")
+	}
+	if err := checkWhy(req.Why); err != nil {
+		return err
 	}
 	req.Actor = actor(ctx)
 	res, err := c.cfg.Rollouts.Freeze(ctx.Request().Context(), req)

@@ -142,12 +142,17 @@ func (b *budget) closed(now time.Time, need time.Duration) string {
 func (b *budget) allowance(began time.Time) func(now time.Time, exposed time.Duration) string {
 	left, known := b.left(began)
 	return func(now time.Time, exposed time.Duration) string {
-		switch {
-		case !b.window.Open(now):
-			return fmt.Sprintf("the maintenance window %s has ended", b.window)
-		case known && exposed > left:
+		if known && exposed > left && b.window.Open(now) {
 			return fmt.Sprintf("the exposure budget of %s in 24 hours is used up: %s were left when it began", b.limit, left.Round(time.Second))
 		}
+		return b.shut(now)
+	}
+}
+
+// shut says that the window has ended, "" while it is open.
+func (b *budget) shut(now time.Time) string {
+	if b.window.Open(now) {
 		return ""
 	}
+	return fmt.Sprintf("the maintenance window %s has ended", b.window)
 }

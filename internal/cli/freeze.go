@@ -30,6 +30,9 @@ func (a *app) freezeCommand() *cobra.Command {
 			if off && why != "" {
 				return usage("freeze", "", "give --why when freezing", "--off takes no reason")
 			}
+			if len(why) > console.LongestWhy {
+				return usage("freeze", "", "give a shorter --why", "the reason has %d bytes, %d are the most", len(why), console.LongestWhy)
+			}
 			return a.freeze(cmd.Context(), !off, why)
 		},
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"semantos/console"
@@ -156,6 +157,9 @@ func (s *server) Hold(ctx context.Context, req console.HoldRequest) (tune.LoopSt
 		return tune.LoopState{}, starting("hold")
 	}
 	switch {
+	case req.ID != "" && req.Hold && s.wholly(req.ID):
+		return tune.LoopState{}, &tune.Error{Op: "hold rollout", Subject: req.ID, Err: fmt.Errorf("its whole exposure has begun, there is nothing left to wait before: %w", tune.ErrConflict),
+			Hint: "semantos abort " + req.ID + " puts it back"}
 	case req.ID != "" && req.Hold:
 		if _, err := s.tell(ctx, req.ID, rollout.Command{Kind: rollout.KindHold, Actor: req.Actor}); err != nil {
 			return tune.LoopState{}, err
@@ -170,6 +174,18 @@ func (s *server) Hold(ctx context.Context, req console.HoldRequest) (tune.LoopSt
 		l.loop.Resume()
 	}
 	return l.loop.State(), nil
+}
+
+// wholly reports that the last stage of a rollout on air has begun.
+func (s *server) wholly(id string) bool {
+	t := s.onAir(id)
+	if t == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(t.rollout.Stages)
+	return n > 0 && t.rollout.Stages[n-1].Share >= 100
 }
 
 func (s *server) tell(ctx context.Context, id string, c rollout.Command) (tune.Rollout, error) {

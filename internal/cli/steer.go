@@ -141,9 +141,21 @@ func (a *app) abort(ctx context.Context, id, why string) error {
 	} else if err := c.call(ctx, http.MethodPost, "/rollout/abort", console.AbortRequest{ID: id, Why: why}, &doc); err != nil {
 		return err
 	}
-	return a.print(doc, func() {
+	return a.tellAborted(doc)
+}
+
+func (a *app) tellAborted(doc tune.Rollout) error {
+	late := doc.State == tune.Committed // it was kept before the word came
+	err := a.print(doc, func() {
 		fmt.Fprintf(a.stdout, "Rollout %s is %s (%s): %s\n", doc.ID, doc.State, doc.Reason, oneLine(doc.Detail))
+		if late {
+			fmt.Fprintf(a.stdout, "It was kept before it could be stopped. Put it back with: semantos rollback %s\n", doc.ID)
+		}
 	})
+	if err == nil && late {
+		return statusError{exit: exitFailed}
+	}
+	return err
 }
 
 // abortSaved ends a rollout that waits for serve to start again: its values are back already.
@@ -159,9 +171,10 @@ func (a *app) abortSaved(ctx context.Context, id, why string) (tune.Rollout, err
 	}
 	r = a.settled(ctx, store).one(r, false)
 	if unfinished(r) {
-		r.State, r.Reason, r.Ended = tune.RolledBack, tune.ReasonOperator, a.now()
+		r.State, r.Reason = tune.RolledBack, tune.ReasonOperator
 		r.Detail = (&stopped{a.actor(), why}).Error()
 	}
+	r.Ended = a.now()
 	if err := store.SaveRollout(ctx, r); err != nil {
 		return r, err
 	}

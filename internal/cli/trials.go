@@ -142,11 +142,15 @@ func (t *trials) conduct(ctx context.Context, req trialRequest, tell func(rollou
 	return rollout, err
 }
 
-// allowanceOf ends what nobody watches when its time is over. What a resumed one had before is counted
-// in the budget already.
+// allowanceOf ends a trial when its time is over: a person's with the window, which --yes passes, and what
+// serve began also with the budget. What a resumed one had before is counted in the budget already.
 func (t *trials) allowanceOf(req trialRequest) func(time.Time, time.Duration) string {
-	if !req.alone {
+	switch {
+	case req.alone:
+	case req.yes:
 		return nil
+	default:
+		return func(now time.Time, _ time.Duration) string { return t.budget.shut(now) }
 	}
 	allowed := t.budget.allowance(t.now())
 	return func(now time.Time, exposed time.Duration) string { return allowed(now, exposed-req.exposed) }

@@ -13,8 +13,8 @@ type Unit struct {
 
 // Units splits a bundle into like targets, in the order they are named: each gets the same tunables. A
 // socket belongs to its network namespace where the bundle also changes that. It gives nil where the
-// bundle is one thing: fewer than two targets, a value of the whole host among them, or targets that are
-// not given the same.
+// bundle is one thing: fewer than two targets, a value of the whole host among them, targets that are
+// not given the same, or control groups of which one lies below another and so is held to its values too.
 func Units(changes []Change) []Unit {
 	withNetns := slices.ContainsFunc(changes, func(c Change) bool { return c.Scope == ScopeNetns })
 	var units []Unit
@@ -33,7 +33,7 @@ func Units(changes []Change) []Unit {
 		units[at].Changes = append(units[at].Changes, i)
 		given[key][plainName(c)+"\x00"+string(c.Proposed)] = true
 	}
-	if len(units) < 2 {
+	if len(units) < 2 || changes[0].Scope == ScopeCgroup && nested(units) {
 		return nil
 	}
 	first := given[units[0].Target]
@@ -48,6 +48,17 @@ func Units(changes []Change) []Unit {
 		}
 	}
 	return units
+}
+
+// nested reports that one control group lies below another.
+func nested(groups []Unit) bool {
+	for _, upper := range groups {
+		below := strings.TrimSuffix(upper.Target, "/") + "/"
+		if slices.ContainsFunc(groups, func(u Unit) bool { return u.Target != upper.Target && strings.HasPrefix(u.Target, below) }) {
+			return true
+		}
+	}
+	return false
 }
 
 // unitOf names the unit a change belongs to, "" where the target is a part of the whole host.

@@ -121,12 +121,15 @@ func calibrate(newestFirst []tune.Rollout, tau, alpha float64, now time.Time) tu
 	t := &tracker{limit: tau, alpha: alpha}
 	var all []outcome
 	for _, r := range newestFirst {
-		if o, ok := labelled(r); ok && !o.At.After(now) {
+		if o, ok := labelled(r); ok {
 			all = append(all, o)
 		}
 	}
 	slices.SortStableFunc(all, func(a, b outcome) int { return a.At.Compare(b.At) })
 	for _, o := range all {
+		if o.At.After(now) { // the clock was set back since: it happened, and forgetting it would loosen the threshold
+			o.At = now
+		}
 		t.add(o)
 	}
 	s := t.threshold(now)
