@@ -288,7 +288,7 @@ func (c *Client) receive() {
 	defer close(c.done)
 	for {
 		var r wireReply
-		if err := readFrame(c.conn, &r); err != nil {
+		if err := readReply(c.conn, &r); err != nil {
 			c.mu.Lock()
 			if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
 				c.lost = err

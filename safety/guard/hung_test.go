@@ -183,7 +183,7 @@ func answers(t *testing.T, conn net.Conn, id uint64) map[uint64]wireReply {
 	got := map[uint64]wireReply{}
 	for {
 		var r wireReply
-		if err := readFrame(conn, &r); err != nil {
+		if err := readReply(conn, &r); err != nil {
 			t.Fatal(err)
 		}
 		got[r.ID] = r

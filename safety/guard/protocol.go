@@ -20,8 +20,9 @@ import (
 // only ever differs while an upgrade replaces the file between the two.
 const protocolVersion = 1
 
-// maxFrame bounds a frame in both directions.
-const maxFrame = 1 << 20
+// maxFrame bounds a request, and maxReply what the guard says: everything that is held is more than anybody
+// may ask for at once.
+const maxFrame, maxReply = 1 << 20, 16 << 20
 
 // maxNote bounds the free text that goes with a request into the journal.
 const maxNote = 16 << 10
@@ -57,6 +58,8 @@ type wireRequest struct {
 	Actor   string        `json:"actor,omitempty"`
 	Note    *audit.Entry  `json:"note,omitempty"`
 	Why     string        `json:"why,omitempty"`
+
+	bad error // why it was refused as it was read; the rest is dropped then
 }
 
 type wireReply struct {
@@ -110,26 +113,40 @@ var ErrEnded = errors.New("rollout has ended")
 
 var errProtocol = errors.New("broken guard protocol")
 
-func writeFrame(w io.Writer, v any) error {
-	body, err := json.Marshal(v)
+var errTooLong = fmt.Errorf("%w: the frame is too long", errProtocol)
+
+func writeFrame(w io.Writer, q wireRequest) error {
+	frame, err := encodeFrame(maxFrame, q)
 	if err != nil {
-		return fmt.Errorf("encode frame: %w", err)
+		return err
 	}
-	if len(body) > maxFrame {
-		return fmt.Errorf("%w: frame of %d bytes is too long", errProtocol, len(body))
-	}
-	frame := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(body)), uint32(len(body)))
-	_, err = w.Write(append(frame, body...))
+	_, err = w.Write(frame)
 	return err
 }
 
-func readFrame(r io.Reader, into any) error {
+func encodeFrame(most int, v any) ([]byte, error) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("encode frame: %w", err)
+	}
+	if len(body) > most {
+		return nil, fmt.Errorf("%w: %d bytes", errTooLong, len(body))
+	}
+	frame := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(body)), uint32(len(body)))
+	return append(frame, body...), nil
+}
+
+func readFrame(r io.Reader, q *wireRequest) error { return readUpTo(maxFrame, r, q) }
+
+func readReply(r io.Reader, reply *wireReply) error { return readUpTo(maxReply, r, reply) }
+
+func readUpTo(most uint32, r io.Reader, into any) error {
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return err
 	}
 	n := binary.BigEndian.Uint32(head[:])
-	if n == 0 || n > maxFrame {
+	if n == 0 || n > most {
 		return fmt.Errorf("%w: frame of %d bytes", errProtocol, n)
 	}
 	body := make([]byte, n)
@@ -166,11 +183,11 @@ func (q wireRequest) check() error {
 	case verbRevert, verbCommit, verbPersist, verbReopen:
 		takesRollout = true
 	default:
-		return fmt.Errorf("%w: unknown verb %q", errProtocol, q.Verb)
+		return fmt.Errorf("%w: unknown verb %.100q", errProtocol, q.Verb)
 	}
 	switch {
 	case takesRollout && !validRollout(q.Rollout), !takesRollout && q.Rollout != "":
-		return fmt.Errorf("%w: rollout %q with %s: %w", errProtocol, q.Rollout, q.Verb, tune.ErrUsage)
+		return fmt.Errorf("%w: rollout %.100q with %s: %w", errProtocol, q.Rollout, q.Verb, tune.ErrUsage)
 	case takesChanges != (len(q.Changes) > 0):
 		return fmt.Errorf("%w: %d changes with %s: %w", errProtocol, len(q.Changes), q.Verb, tune.ErrUsage)
 	case len(q.Changes) > maxChanges:

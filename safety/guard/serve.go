@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -127,6 +128,9 @@ func (s *guardServer) receive(gone context.CancelCauseFunc) {
 		if q.Verb == verbLease {
 			continue
 		}
+		if err := q.check(); err != nil { // before it waits: a frame can spell far more than its verb takes
+			q = wireRequest{ID: q.ID, bad: err}
+		}
 		s.announce(q)
 		select {
 		case s.frames <- q:
@@ -244,8 +248,15 @@ func (s *guardServer) interrupt() {
 	}
 }
 
-// serve answers verbs one after the other. Whatever ends it, uncommitted changes are put back first.
-func (s *guardServer) serve(ctx context.Context) error {
+// serve answers verbs one after the other. Whatever ends it, uncommitted changes are put back first: also a
+// fault of our own, which is told after that.
+func (s *guardServer) serve(ctx context.Context) (err error) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			_, undoErr := s.engine.undoUncommitted("the guard failed")
+			err = errors.Join(fmt.Errorf("the guard failed: %v\n%s", fault, debug.Stack()), undoErr)
+		}
+	}()
 	for {
 		if ctx.Err() != nil {
 			_, err := s.engine.undoUncommitted(ended(context.Cause(ctx)))
@@ -296,7 +307,7 @@ func (s *guardServer) answer(ctx context.Context, q wireRequest) (bool, error) {
 	defer cancel()
 	s.begin(q, cancel)
 	r := wireReply{ID: q.ID}
-	err := q.check()
+	err := q.bad
 	if err == nil {
 		err = s.perform(ctx, q, &r)
 	}
@@ -360,6 +371,14 @@ func (s *guardServer) perform(ctx context.Context, q wireRequest, r *wireReply) 
 }
 
 func (s *guardServer) reply(r wireReply) error {
+	frame, err := encodeFrame(maxReply, r)
+	if errors.Is(err, errTooLong) { // no reason to end
+		frame, err = encodeFrame(maxReply, wireReply{ID: r.ID, Error: toWire(err)})
+	}
+	if err != nil {
+		return err
+	}
 	_ = s.conn.SetWriteDeadline(time.Now().Add(500 * time.Millisecond)) // a parent that does not read must not hold us
-	return writeFrame(s.conn, r)
+	_, err = s.conn.Write(frame)
+	return err
 }
