@@ -95,9 +95,15 @@ func Serve(ctx context.Context, cfg Config) error {
 	}
 }
 
-// look answers one request; fd is what goes with the answer, or -1.
+// look answers one request; fd is what goes with the answer, or -1. A fault of ours ends the look alone: the
+// guard beside it holds what must be put back.
 func (c Config) look(q request, r *reply) (fd int, err error) {
 	fd = -1
+	defer func() {
+		if fault := recover(); fault != nil {
+			err = fmt.Errorf("look for %s: %v", q.Verb, fault)
+		}
+	}()
 	switch q.Verb {
 	case verbRead, verbProbe:
 		err = c.tunable(q, r)
