@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"unicode/utf8"
@@ -149,7 +150,8 @@ func (e Entry) Check() error {
 	if !e.Kind.Decision() {
 		return fmt.Errorf("log decision: kind %q: %w", e.Kind, tune.ErrUsage)
 	}
-	for name, text := range map[string]string{"actor": e.Actor, "rollout": e.Rollout, "recommendation": e.Recommendation,
+	n := cmp.Or(e.Numbers, &Numbers{})
+	for name, text := range map[string]string{"metric": n.Metric, "better": n.Better, "actor": e.Actor, "rollout": e.Rollout, "recommendation": e.Recommendation,
 		"tunable": e.Tunable, "target": e.Target, "reason": e.Reason, "old": string(e.Old), "new": string(e.New)} {
 		if len(text) > maxWord || !utf8.ValidString(text) {
 			return fmt.Errorf("log decision: %s of %d bytes: %w", name, len(text), tune.ErrOutOfRange)
@@ -181,6 +183,11 @@ func (e Entry) Clip() Entry {
 		*at = tune.Value(cut(string(*at), maxWord))
 	}
 	e.Changes = append([]Change(nil), e.Changes[:min(len(e.Changes), maxChanges)]...)
+	if e.Numbers != nil {
+		n := *e.Numbers
+		n.Metric, n.Better = cut(n.Metric, maxWord), cut(n.Better, maxWord)
+		e.Numbers = &n
+	}
 	for i, c := range e.Changes {
 		e.Changes[i] = Change{Tunable: cut(c.Tunable, maxWord), Target: cut(c.Target, maxWord),
 			Old: tune.Value(cut(string(c.Old), maxWord)), New: tune.Value(cut(string(c.New), maxWord))}
