@@ -93,7 +93,8 @@ func (a Alert) key() string {
 	return string(a.Kind) + " " + a.Reason + " " + strings.Join(names, " ")
 }
 
-// fill gives an alert its id, from what it tells and the newest record of the log when it was told.
+// fill gives an alert its id, from what it tells and the newest record of the log when it was told. All that
+// makes it another alert counts, for who has seen an id drops it.
 func (a Alert) fill(host string, now time.Time) Alert {
 	a.Version, a.Host = Version, host
 	if a.Time.IsZero() {
@@ -108,7 +109,7 @@ func (a Alert) fill(host string, now time.Time) Alert {
 	if seq == "" {
 		seq = a.Time.Format(time.RFC3339Nano)
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n%s\n%s", host, a.Rollout, a.Kind, a.Reason, seq))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n%s\n%s\n%d", host, a.Rollout, a.key(), a.Detail, seq, a.Folded))
 	a.ID = hex.EncodeToString(sum[:16])
 	return a
 }

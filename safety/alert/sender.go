@@ -128,6 +128,9 @@ func (s *Sender) Counts() Counts {
 	return s.counts
 }
 
+// closeGrace is what the end waits for the spool: a command on a dead disk ends all the same.
+const closeGrace = 3 * time.Second
+
 // Close waits until everything is delivered, or until ctx ends: the rest stays in the spool for the next
 // serve or command.
 func (s *Sender) Close(ctx context.Context) {
@@ -142,7 +145,10 @@ func (s *Sender) Close(ctx context.Context) {
 	case <-ctx.Done():
 	}
 	s.stop()
-	<-s.done
+	select {
+	case <-s.done:
+	case <-time.After(closeGrace):
+	}
 }
 
 func (s *Sender) run(ctx context.Context) {

@@ -88,7 +88,7 @@ func (s *spool) claim() bool {
 	if err == nil {
 		err = s.own(f)
 	} else if errors.Is(err, fs.ErrExist) {
-		f, err = s.root.OpenFile(spoolLock, os.O_RDWR, 0)
+		f, err = s.root.OpenFile(spoolLock, os.O_RDWR|unix.O_NONBLOCK, 0)
 	}
 	if err != nil {
 		return false
@@ -176,7 +176,7 @@ func (s *spool) names() ([]string, error) {
 
 // get reads one; what is no alert of ours is an error, and is removed by the caller.
 func (s *spool) get(name string) (*item, error) {
-	f, err := s.root.Open(spoolDir + "/" + name)
+	f, err := s.root.OpenFile(spoolDir+"/"+name, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe is not waited for
 	if err != nil {
 		return nil, err
 	}
