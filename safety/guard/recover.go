@@ -16,50 +16,6 @@ type Recovered struct {
 	Notes    []string
 }
 
-// loadState folds the journal of a data folder with its copies in the run folder: a copy may know of a
-// rollout whose journal was damaged or moved away, and of an end that the journal could not take.
-func loadState(s scanned, copies []runCopy, dataDir string) *journalState {
-	state := newJournalState()
-	for _, r := range s.records {
-		state.fold(r)
-	}
-	for _, c := range copies {
-		if c.dataDir == dataDir {
-			state.merge(c)
-		}
-	}
-	return state
-}
-
-// merge takes from a copy what the journal lost: entries it does not know, originals that were handed on,
-// and that a rollout was committed or closed. The copy is written after the journal, so it never runs ahead of it.
-func (s *journalState) merge(c runCopy) {
-	known := map[[3]string]bool{}
-	for _, ro := range s.rollouts {
-		for _, en := range ro.Entries {
-			known[[3]string{ro.ID, en.Tunable, en.Target}] = true
-		}
-	}
-	rebased := map[*heldEntry]int{}
-	for _, r := range c.records {
-		ro := s.rollouts[r.Rollout]
-		if ro != nil && ro.Closed {
-			continue
-		}
-		if r.Kind == kindRebased && ro != nil {
-			if en := ro.entry(r.Tunable, r.Target); en != nil && en.End == "" {
-				if rebased[en]++; rebased[en] > en.Rebased {
-					s.fold(r)
-				}
-			}
-			continue
-		}
-		if r.Tunable == "" || !known[[3]string{r.Rollout, r.Tunable, r.Target}] {
-			s.fold(r)
-		}
-	}
-}
-
 // recoverAll brings the machine to where every rollout is committed or as before: it closes what an
 // earlier boot left, and restores what a dead guard left under this data folder or another.
 func (g *engine) recoverAll(copies []runCopy, dataDir, runDir string) (Recovered, error) {
@@ -68,6 +24,7 @@ func (g *engine) recoverAll(copies []runCopy, dataDir, runDir string) (Recovered
 	var errs []error
 	for _, c := range copies {
 		if id := c.rollout(); c.dataDir == dataDir && g.state.rollouts[id] != nil && g.state.rollouts[id].Closed {
+			closings = append(closings, c.ends()...)
 			closings = append(closings, record{Kind: kindClosed, Rollout: id, Reason: g.state.rollouts[id].Reason})
 		}
 	}
