@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"syscall"
+	"time"
 
 	"semantos/internal/tune"
 )
@@ -170,7 +172,7 @@ func (g *engine) putBack(en *heldEntry, final bool) Restored {
 	}
 	also := g.readAlso(en)
 	if !atOld || aggregate(en) {
-		if err := g.restoreOne(en, t); err != nil {
+		if err := patiently(func() error { return g.restoreOne(en, t) }); err != nil {
 			return fail(err)
 		}
 	}
@@ -224,6 +226,21 @@ func aggregate(en *heldEntry) bool { return en.How.Method == tune.MethodDMALaten
 // pairRestorer restores both members of a pair at once; internal/host can.
 type pairRestorer interface {
 	RestorePair(t *tune.Tunable, target string, original, counterpart tune.Value) (tune.Value, error)
+}
+
+// A block device's queue answers EBUSY while its scheduler is being switched: some milliseconds.
+const busyTries, busyPause = 8, 4 * time.Millisecond
+
+// patiently tries again what is busy for a moment, so that an original does not have to wait for the next
+// command.
+func patiently(do func() error) error {
+	for try := 1; ; try++ {
+		err := do()
+		if !errors.Is(err, syscall.EBUSY) || try == busyTries {
+			return err
+		}
+		time.Sleep(busyPause)
+	}
 }
 
 // restoreOne writes the original: of a pair, the member that was active, which zeroes the other.
