@@ -64,7 +64,7 @@ func (a *app) applyCommand() *cobra.Command {
 	flags.StringArrayVar(&f.set, "set", nil, "roll out this value instead of a recommendation; may be given again")
 	flags.DurationVar(&f.stageTime, "stage-time", defaultStageTime, "how long each stage measures at least")
 	flags.StringVar(&f.steps, "steps", "", "stages in percent of exposure, the same as --rollout-steps")
-	flags.StringVar(&f.meter, "meter", "", "what measures the workload: ebpf:comm=NAME (or port=N, cgroup=PATH, ...), cmd:COMMAND, http:URL or prom:URL?query=EXPRESSION")
+	flags.StringVar(&f.meter, "meter", "", "what measures the workload: ebpf:comm=NAME (or port=N, cgroup=PATH, ...), device:block/NAME (or net/NAME), cmd:COMMAND, http:URL or prom:URL?query=EXPRESSION")
 	flags.BoolVar(&f.yes, "yes", false, "go past a veto, and keep what no meter watched; never past a hard limit")
 	flags.BoolVar(&f.hold, "hold", false, "wait for a person before the whole exposure")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print the exact diff and write nothing")

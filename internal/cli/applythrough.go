@@ -29,7 +29,7 @@ func (a *app) applyThrough(ctx context.Context, c *client, rec tune.Recommendati
 	}
 	switch meter.(type) {
 	case nil:
-	case *ebpfMeter: // serve measures it by itself, and goes on with it after a restart
+	case *ebpfMeter, *deviceMeter: // serve measures it by itself, and goes on with it after a restart
 		req.Meter, meter = f.meter, nil
 	default:
 		req.ClientMeter, req.FreshMeter = meter.Name(), meter.Fresh()

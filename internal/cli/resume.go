@@ -68,7 +68,7 @@ func (s *server) goesOn(ctx context.Context, l *live, one sqlite.Trial) (state r
 	switch name := r.Meter; {
 	case name == "" || strings.HasPrefix(name, "signal:"):
 		return state, nil, func() {}, nil
-	case strings.HasPrefix(name, "ebpf:"):
+	case isServed(name):
 		meter, done, err = s.app.serveMeter(ctx, console.ApplyRequest{Meter: name})
 		return state, meter, done, err
 	default:

@@ -126,11 +126,20 @@ type Measure struct {
 	// Per is the counter of what got through, on the same entity: lost / (lost + per) is the share of
 	// attempts that were lost.
 	Per string `json:"per,omitempty"`
+	// Latency says what a meter of latency, throughput and errors, whose Signal is empty, means by its
+	// latency: "" is the p95, [LatencyMean] the mean, and with [LatencyNone] it has none.
+	Latency string `json:"latency,omitempty"`
 }
+
+// What a meter's latency is where it is no p95.
+const (
+	LatencyMean = "mean"
+	LatencyNone = "none"
+)
 
 // MeterSample is one measurement of the workload from outside, over [Start, End].
 // Throughput in completions per second; ErrorRate is the share of requests that failed, in [0,1];
-// latencies in milliseconds.
+// latencies in milliseconds. P95MS is what [Measure.Latency] of its meter says.
 // Value is the one number of a single-signal meter (prom:, a kernel signal).
 type MeterSample struct {
 	Start      time.Time `json:"start"`

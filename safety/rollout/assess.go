@@ -208,7 +208,7 @@ func (a assessment) find(is func(finding) bool) (finding, bool) {
 
 // counts reports whether a metric may speak against the change.
 func (a assessment) counts(f finding) bool {
-	return !a.cured || f.metric.name != metricP95 && f.metric.name != metricCost
+	return !a.cured || !f.metric.isLatency()
 }
 
 // marginOf is by how much (a logarithm) a metric may be worse.
@@ -241,7 +241,7 @@ func (a assessment) better() (finding, bool) {
 		if !f.better() {
 			continue
 		}
-		if f.metric.name == metricP95 || f.metric.name == metricCost {
+		if f.metric.isLatency() {
 			return f, true
 		}
 		if _, high := f.seq.Interval(f.alpha); !found || high < most {

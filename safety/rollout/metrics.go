@@ -17,6 +17,7 @@ type metric struct {
 
 const (
 	metricP95        = "p95_ms"
+	metricMean       = "mean_ms"
 	metricCost       = "cost_ms"
 	metricThroughput = "throughput"
 	metricErrors     = "error_rate"
@@ -31,7 +32,8 @@ const (
 
 // metricsOf says what is compared. A meter outside the kernel is judged by three numbers together,
 // because losing clients can make the latency of the rest look fine; a meter of one value by that.
-// Where the kernel counts what clients lost, lossMS a piece, the cost replaces the p95 of survivors.
+// Where the kernel counts what clients lost, lossMS a piece, the cost replaces the p95 of survivors. A meter
+// without percentiles is judged by its mean, one without latency by the rest.
 func metricsOf(m tune.Measure, lossMS float64) []metric {
 	if m.Signal != "" {
 		floor := m.Floor
@@ -51,10 +53,14 @@ func metricsOf(m tune.Measure, lossMS float64) []metric {
 		// Nothing completed: there is no latency, and throughput and errors say what happened.
 		return s.P95MS, finite(s.P95MS) && (s.P95MS > 0 || s.Throughput > 0)
 	}}
-	if lossMS > 0 {
+	switch {
+	case m.Latency == tune.LatencyNone:
+	case m.Latency == tune.LatencyMean:
+		latency.name = metricMean
+	case lossMS > 0:
 		latency = withLoss(latency, lossMS)
 	}
-	return []metric{
+	out := []metric{
 		latency,
 		{name: metricThroughput, higher: true,
 			// A hundredth of what was seen stands for "nothing gets through": units are the meter's own.
@@ -63,6 +69,15 @@ func metricsOf(m tune.Measure, lossMS float64) []metric {
 		{name: metricErrors, counts: true, floor: fixed(errorFloor),
 			read: func(s tune.MeterSample) (float64, bool) { return s.ErrorRate, finite(s.ErrorRate) }},
 	}
+	if m.Latency == tune.LatencyNone {
+		return out[1:]
+	}
+	return out
+}
+
+// isLatency reports whether a metric says how long the workload waits.
+func (m metric) isLatency() bool {
+	return m.name == metricP95 || m.name == metricMean || m.name == metricCost
 }
 
 // withLoss adds to the p95 of what finished what the lost cost their clients. An attempt that was

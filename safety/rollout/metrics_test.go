@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"math"
+	"slices"
 	"testing"
 
 	"semantos/internal/tune"
@@ -161,5 +162,28 @@ func TestUnevenHarmIsHarm(t *testing.T) {
 	}
 	if alarm() {
 		t.Error("a burst over everything is the change's fault")
+	}
+}
+
+// A meter's latency is judged as what it is: a mean under its own name, and not at all where there is none.
+func TestMetricsOfAMeterWithoutPercentiles(t *testing.T) {
+	t.Parallel()
+	names := func(m tune.Measure) (out []string) {
+		for _, one := range metricsOf(m, 0) {
+			out = append(out, one.name)
+		}
+		return out
+	}
+	for latency, want := range map[string][]string{
+		"":               {metricP95, metricThroughput, metricErrors},
+		tune.LatencyMean: {metricMean, metricThroughput, metricErrors},
+		tune.LatencyNone: {metricThroughput, metricErrors},
+	} {
+		if got := names(tune.Measure{Latency: latency}); !slices.Equal(got, want) {
+			t.Errorf("latency %q: %v, want %v", latency, got, want)
+		}
+	}
+	if f := metricsOf(tune.Measure{Latency: tune.LatencyMean}, 1000)[0]; f.name != metricMean || !f.isLatency() {
+		t.Errorf("a mean with losses is judged as %s", f.name)
 	}
 }

@@ -1,8 +1,8 @@
 // Package meter measures a workload from outside: what its clients see, never what the kernel says.
 //
 // It owns the meters behind --meter: cmd: (a command that prints a line), http: (an open loop of
-// requests) and prom: (one number of a Prometheus query), and how ebpf: is spelled, whose meter the
-// caller makes. A meter must never guess: what it could not
+// requests) and prom: (one number of a Prometheus query), and how ebpf: and device: are spelled, whose meters
+// the caller makes. A meter must never guess: what it could not
 // measure is an error, and an error is missing data. It must never change the machine, and what it
 // starts it ends. Read command.go first.
 //

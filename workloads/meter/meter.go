@@ -28,13 +28,15 @@ type Config struct {
 	// Probe makes the meter of ebpf: under the name given; nil refuses ebpf:. The probes are another
 	// room's.
 	Probe func(name string, of Traffic) Meter
+	// Device makes the meter of device: likewise; nil refuses it.
+	Device func(name string, of Devices) Meter
 }
 
 const (
 	defaultRate    = 50
 	defaultTimeout = 2 * time.Second
 
-	forms = "cmd:COMMAND, http:URL, prom:URL?query=EXPRESSION or ebpf:comm=NAME"
+	forms = "cmd:COMMAND, http:URL, prom:URL?query=EXPRESSION, ebpf:comm=NAME or device:block/NAME"
 )
 
 // Parse reads a meter as given on the command line or in the configuration.
@@ -82,6 +84,15 @@ func Parse(spec string, cfg Config) (Meter, error) {
 			return nil, refuse(spec, tune.ErrUnsupported, "nothing measures with eBPF here; give another meter")
 		}
 		return cfg.Probe(spec, of), nil
+	case "device":
+		of, err := ParseDevices(spec, rest)
+		if err != nil {
+			return nil, err
+		}
+		if cfg.Device == nil {
+			return nil, refuse(spec, tune.ErrUnsupported, "nothing measures devices here; give another meter")
+		}
+		return cfg.Device(spec, of), nil
 	}
 	return nil, refuse(spec, tune.ErrUnknown, "give "+forms)
 }

@@ -8,6 +8,19 @@ import (
 	"semantos/internal/tune"
 )
 
+func TestParseDevices(t *testing.T) {
+	t.Parallel()
+	for rest, want := range map[string]Devices{
+		"block/loop*":                      {Family: "block", Pattern: "loop*"},
+		" net/eth? , latency=off":          {Family: "net", Pattern: "eth?", NoLatency: true},
+		"block/sd*,files=new, latency=off": {Family: "block", Pattern: "sd*", NoLatency: true, NewFiles: true},
+	} {
+		if got, err := ParseDevices("device:"+rest, rest); err != nil || got != want {
+			t.Errorf("%q: %+v %v, want %+v", rest, got, err, want)
+		}
+	}
+}
+
 // probed stands for the meter another room makes.
 type probed struct {
 	Meter
@@ -33,6 +46,7 @@ func TestParseTraffic(t *testing.T) {
 func TestParse(t *testing.T) {
 	t.Parallel()
 	probing := Config{Probe: func(name string, of Traffic) Meter { return probed{name: name, of: of} }}
+	counting := Config{Device: func(name string, _ Devices) Meter { return probed{name: name} }}
 	for _, tc := range []struct {
 		spec  string
 		cfg   Config
@@ -62,6 +76,14 @@ func TestParse(t *testing.T) {
 		{"ebpf:port=65536", probing, "", false, tune.ErrOutOfRange, "1 to 65535"},
 		{"ebpf:pid=-1", probing, "", false, tune.ErrOutOfRange, "process"},
 		{"ebpf:cgroup=system.slice", probing, "", false, tune.ErrType, "begins with /"},
+		{"device:block/loop*", Config{}, "", false, tune.ErrUnsupported, "another meter"},
+		{"device:block/loop*,latency=off", counting, "device:block/loop*,latency=off", false, nil, ""},
+		{"device:net/eth?", counting, "device:net/eth?", false, nil, ""},
+		{"device:loop0", counting, "", false, tune.ErrUsage, "device:block/NAME"},
+		{"device:block/", counting, "", false, tune.ErrUsage, "device:block/NAME"},
+		{"device:block/a/b", counting, "", false, tune.ErrUsage, "device:block/NAME"},
+		{"device:usb/1", counting, "", false, tune.ErrUnknown, "device:net/NAME"},
+		{"device:block/a,by=x", counting, "", false, tune.ErrUnknown, "latency=off"},
 		{"guess:x", Config{}, "", false, tune.ErrUnknown, "cmd:COMMAND"},
 		{"cmd:", Config{}, "", false, tune.ErrUsage, "cmd:COMMAND"},
 		{"", Config{}, "", false, tune.ErrUsage, "cmd:COMMAND"},
