@@ -104,7 +104,7 @@ func NewPlan(req PlanRequest, tunables Tunables, rng *rand.Rand) (Plan, error) {
 	case !req.Apart:
 		note = join(note, fmt.Sprintf("the meter cannot tell %d like targets apart, so all of them take turns together", len(units)))
 	case outlives(req.Changes) && !req.Fresh:
-		note = join(note, "what was opened while treated keeps the value, so targets cannot take turns")
+		note = join(note, fmt.Sprintf("%d like targets change together: none of them can be drawn anew for each slot", len(units)))
 	default:
 		p.targets(req, units, rng)
 		p.Stages[0].Note = join(p.Stages[0].Note, note)
@@ -117,7 +117,7 @@ func NewPlan(req PlanRequest, tunables Tunables, rng *rand.Rand) (Plan, error) {
 			p.Stages[0].Note = join(p.Stages[0].Note, note)
 			return p, nil
 		}
-		note = join(note, "sockets and files made while treated keep the value, which blurs the comparison")
+		note = join(note, kept(req.Changes)+", which blurs the comparison with untreated slots")
 	}
 	p.switchback(req, rng)
 	p.Stages[0].Note = join(p.Stages[0].Note, note)
@@ -159,6 +159,23 @@ func caveat(changes []tune.Change) string {
 		}
 	}
 	return ""
+}
+
+// kept says what outlives a slot, and a restore.
+func kept(changes []tune.Change) string {
+	sockets, files := false, false
+	for _, c := range changes {
+		sockets = sockets || c.TakesEffect == tune.NewSockets
+		files = files || c.TakesEffect == tune.NewMappings
+	}
+	what := "files opened and memory mapped"
+	switch {
+	case sockets && files:
+		what = "sockets made, " + what
+	case sockets:
+		what = "sockets made"
+	}
+	return what + " while it is tried keep the value until they are closed"
 }
 
 func canDose(entries []*tune.Tunable, changes []tune.Change) bool {
@@ -220,7 +237,7 @@ func (p *Plan) dose(req PlanRequest, entries []*tune.Tunable, rng *rand.Rand) {
 		}
 		p.Stages = append(p.Stages, st)
 	}
-	p.Stages[0].Note = "new sockets or files keep the value, so it moves a part of the way in each stage"
+	p.Stages[0].Note = kept(req.Changes) + ", so it moves a part of the way in each stage"
 }
 
 // partial gives the shares below the whole, rising. The whole comes last in every plan.

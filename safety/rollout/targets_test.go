@@ -282,3 +282,38 @@ func TestIdleUnitIsNotInTheWay(t *testing.T) {
 		t.Errorf("kept %d of 10", kept)
 	}
 }
+
+// What outlives a slot is not drawn anew among targets, and the plan says what is done instead and why.
+func TestPlanOverTargetsSaysWhatOutlives(t *testing.T) {
+	t.Parallel()
+	book := book1(&tune.Tunable{Name: "net.x", Kind: tune.KindInteger})
+	word := namespaces(5, tune.NewSockets)
+	for i := range word {
+		word[i].Current, word[i].Proposed = "reno", "cubic"
+	}
+	for _, c := range []struct {
+		changes []tune.Change
+		book    Tunables
+		fresh   bool
+		mode    string
+		says    []string
+	}{
+		{namespaces(5, tune.NewSockets), book, true, modeTargets, []string{"5 like targets, measured each by itself"}},
+		{namespaces(5, tune.NewSockets), book, false, modeDose, []string{"sockets made while it is tried keep the value",
+			"moves a part of the way", "5 like targets change together", "not by those open already"}},
+		{namespaces(5, tune.NewMappings), book, false, modeDose, []string{"files opened and memory mapped while it is tried keep the value"}},
+		{word, book1(&tune.Tunable{Name: "net.x", Kind: tune.KindEnum}), false, modeSwitchback, []string{"blurs the comparison", "5 like targets change together"}},
+	} {
+		p, err := NewPlan(PlanRequest{Changes: c.changes, Steps: []float64{25, 100}, StageTime: 10 * time.Second, Fresh: c.fresh, Apart: true},
+			c.book, rand.New(rand.NewPCG(1, 1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := p.Outline()[0]
+		for _, words := range c.says {
+			if first.Mode != c.mode || !strings.Contains(first.Why, words) {
+				t.Errorf("%s instead of %s, and %q does not say %q", first.Mode, c.mode, first.Why, words)
+			}
+		}
+	}
+}
