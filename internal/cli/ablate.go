@@ -138,7 +138,7 @@ func (a *app) keptBundle(ctx context.Context, store store, id string) (tune.Roll
 func (t *trials) ablate(ctx context.Context, kept tune.Rollout, changes []tune.Change, meter rollout.Meter, f ablateFlags, actor string, tell func(string)) (tune.Ablation, error) {
 	meter = t.meterOf(ctx, trialRequest{rec: kept.Recommendation, meter: meter})
 	before := glance(ctx, t.sampler)
-	runner := ablate.NewRunner(ablate.Config{Writer: t.guard, Dead: t.guard.Done(), Tunables: t.rooms.cat, Vitals: t.newVitals(), Now: t.now, Rand: t.rand})
+	runner := ablate.NewRunner(ablate.Config{Writer: t.guard, Dead: t.guard.Done(), Tunables: t.rooms.cat, Vitals: t.newVitals(changes, meter), Now: t.now, Rand: t.rand})
 	doc, err := runner.Run(ctx, ablate.Request{
 		Rollout: kept.ID, Changes: changes, Meter: meter, StageTime: f.stageTime, Keep: f.keep, Actor: actor,
 		Policy: rollout.PolicyOf(meter, t.cfg.Margin, rollout.Limits{MaxP95MS: t.cfg.SLOMaxP95, MaxErrorRate: t.cfg.MaxErrorRate}),

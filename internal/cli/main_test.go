@@ -23,6 +23,9 @@ func TestMain(m *testing.M) {
 		if os.Getenv(listenRole) != "" {
 			return listenOnly()
 		}
+		if os.Getenv(memoryRole) != "" {
+			return holdMemory()
+		}
 		dir, err := os.MkdirTemp("", "semantos-cli-test-")
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -103,10 +103,10 @@ func (t *trials) resume(ctx context.Context, s rollout.Saved, req trialRequest, 
 type conducting func(r *rollout.Runner, ctx context.Context, q rollout.Request, told func(rollout.Event)) (tune.Rollout, error)
 
 func (t *trials) conduct(ctx context.Context, req trialRequest, tell func(rollout.Event), do conducting) (tune.Rollout, error) {
-	before := glance(ctx, t.sampler)
+	before, meter := glance(ctx, t.sampler), t.meterOf(ctx, req)
 	runner := rollout.NewRunner(rollout.RunnerConfig{
 		Writer: t.guard, Audit: t.guard, Dead: t.guard.Done(), Gate: t.gate, Tunables: t.rooms.cat,
-		Vitals: t.newVitals(), Now: t.now, Rand: t.rand, BootID: t.bootID,
+		Vitals: t.newVitals(req.rec.Changes, meter), Now: t.now, Rand: t.rand, BootID: t.bootID,
 	})
 	// History shows what runs now; its loss stops no rollout, and the final record reports it. Neither it
 	// nor who listens holds the rollout up.
@@ -114,7 +114,7 @@ func (t *trials) conduct(ctx context.Context, req trialRequest, tell func(rollou
 	told := newBehind(tell)
 	stages, state, saved := -1, tune.State(""), 0.0
 	rollout, err := do(runner, ctx, rollout.Request{
-		ID: req.id, Recommendation: req.rec, Meter: t.meterOf(ctx, req), StageTime: req.stageTime, Steps: req.steps, Margin: req.margin,
+		ID: req.id, Recommendation: req.rec, Meter: meter, StageTime: req.stageTime, Steps: req.steps, Margin: req.margin,
 		Limits: rollout.Limits{MaxP95MS: req.maxP95, MaxErrorRate: req.maxErrors},
 		Yes:    req.yes, Set: req.set, Hold: req.hold, Gates: req.gates, Persist: req.persist, Actor: req.actor,
 		Commands: req.commands, Keeper: req.keeper, Ending: req.ending, Vetoes: t.budget.vetoes(t.now()), Allowance: t.allowanceOf(req),

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"semantos/internal/config"
+	"semantos/internal/tune"
 	"semantos/safety/rollout"
 )
 
@@ -15,26 +16,31 @@ import (
 // processes for memory while a change is tried, memory must stay, and nothing may stand still for longer
 // than the operator allows.
 type vitals struct {
-	path func(...string) string // below the root
-	cfg  config.Config
+	path  func(...string) string // below the root
+	cfg   config.Config
+	kills *killed // nil: every kill counts
 }
 
-func (t *trials) newVitals() *vitals { return &vitals{path: t.rooms.host.Path, cfg: t.cfg} }
+// newVitals watch over one trial of these changes, as this meter measures it; nil is none.
+func (t *trials) newVitals(changes []tune.Change, meter rollout.Meter) *vitals {
+	return &vitals{path: t.rooms.host.Path, cfg: t.cfg, kills: newKilled(t.rooms.host, changes, meter)}
+}
 
 // The names of the vitals, as a person reads them.
 const (
-	vitalKills  = "processes killed for lack of memory"
-	vitalMemory = "memory pressure (full)"
-	vitalIO     = "io pressure (full)"
-	vitalCPU    = "cpu pressure (some)"
-	vitalLeft   = "available memory"
+	vitalKills    = "processes killed for lack of memory"
+	vitalKilledIn = "processes killed at the memory limit of "
+	vitalMemory   = "memory pressure (full)"
+	vitalIO       = "io pressure (full)"
+	vitalCPU      = "cpu pressure (some)"
+	vitalLeft     = "available memory"
 )
 
 // Look reads what can be read; an old kernel, or a container, may lack the rest.
-func (v *vitals) Look(context.Context) []rollout.Vital {
+func (v *vitals) Look(ctx context.Context) []rollout.Vital {
 	var out []rollout.Vital
 	if kills, ok := v.field("/proc/vmstat", "oom_kill"); ok {
-		out = append(out, rollout.Vital{Name: vitalKills, Kind: rollout.Count, Value: kills})
+		out = append(out, v.kills.look(ctx, kills)...)
 	}
 	for _, p := range v.stalls() {
 		if at, ok := v.stall(p); ok {

@@ -20,6 +20,7 @@ type Config struct {
 type Aid interface {
 	Read(name, target string) (tune.Value, error)
 	Probe(name, target string) tune.Capability
+	Kills() ([]Kill, error)
 	NetAid
 }
 

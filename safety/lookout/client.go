@@ -86,6 +86,12 @@ func (c *Client) ProcessUse(pid int, start uint64, want host.UseWanted) (host.Pr
 	return *r.Use, nil
 }
 
+// Kills lists who was killed at the memory limit of a control group.
+func (c *Client) Kills() ([]host.Kill, error) {
+	r, _, err := c.ask(request{Verb: verbKills})
+	return r.Kills, err
+}
+
 // DiagSocket gives a sock_diag socket of a namespace, which the caller closes. It only shows: what would
 // change a socket through it asks for CAP_NET_ADMIN in whoever sends the request, too.
 func (c *Client) DiagSocket(netns string) (int, error) {

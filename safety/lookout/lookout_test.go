@@ -291,6 +291,10 @@ func TestOwnersAndStatistics(t *testing.T) {
 	if o := owners[all[at].Inode]; err != nil || !slices.Contains(o.Pids, os.Getpid()) {
 		t.Errorf("owners %v, %v", owners, err)
 	}
+	kills, err := c.Kills()
+	if want, wantErr := host.New(host.Config{}).Kills(); (err == nil) != (wantErr == nil) || !slices.Equal(kills, want) {
+		t.Errorf("kills %v, %v, want %v, %v", kills, err, want, wantErr)
+	}
 	s, err := c.Statistics()
 	if err != nil {
 		t.Skipf("this host has no BPF statistics: %v", err)

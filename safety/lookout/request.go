@@ -21,6 +21,7 @@ const (
 	verbProcess    verb = "process"    // what a process uses
 	verbDiag       verb = "diag"       // a sock_diag socket of a namespace, as descriptor
 	verbStatistics verb = "statistics" // the kernel's run-time statistics of BPF, on while the descriptor is open
+	verbKills      verb = "kills"      // who was killed at a control group's memory limit
 )
 
 // The bounds of one request and of what it is answered. A packet longer than maxPacket is refused by
@@ -51,6 +52,7 @@ type reply struct {
 	Namespaces []host.Netns          `json:"namespaces,omitempty"`
 	Owners     map[uint64]host.Owner `json:"owners,omitempty"`
 	Use        *host.ProcessUse      `json:"use,omitempty"`
+	Kills      []host.Kill           `json:"kills,omitempty"`
 }
 
 // check refuses what a verb does not take.
@@ -61,7 +63,7 @@ func (q request) check() error {
 		(q.Verb == verbOwners) == (len(q.Inodes) > 0) && len(q.Inodes) <= maxInodes &&
 		(q.Verb == verbProcess) == (q.Pid > 0) && (q.Verb == verbProcess) == (q.Want != nil)
 	switch q.Verb {
-	case verbRead, verbProbe, verbNamespaces, verbOwners, verbProcess, verbDiag, verbStatistics:
+	case verbRead, verbProbe, verbNamespaces, verbOwners, verbProcess, verbDiag, verbStatistics, verbKills:
 	default:
 		ok = false
 	}

@@ -25,6 +25,7 @@ type Machine interface {
 	Read(t *tune.Tunable, target string) (tune.Value, error)
 	Probe(t *tune.Tunable, target string) tune.Capability
 	ProcessUse(pid int, start uint64, want host.UseWanted) (host.ProcessUse, error)
+	Kills() ([]host.Kill, error)
 	NetMachine
 }
 
@@ -126,6 +127,8 @@ func (c Config) look(q request, r *reply) (fd int, err error) {
 		fd, err = c.Machine.DiagSocket(q.Target)
 	case verbStatistics:
 		fd, err = statistics()
+	case verbKills:
+		r.Kills, err = c.Machine.Kills()
 	}
 	return fd, err
 }

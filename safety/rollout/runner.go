@@ -181,7 +181,7 @@ func (r *run) whole(ctx context.Context, first Observation) (tune.Rollout, error
 	r.saver = newSaver(r.req.Keeper)
 	err := r.loop(ctx, first)
 	r.saver.stop()
-	r.out.Detail = join(r.out.Detail, r.mixed)
+	r.out.Detail = join(join(r.out.Detail, r.mixed), r.watch.spared())
 	if !r.suspended {
 		r.recordEnd(r.out)
 	}

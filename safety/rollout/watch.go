@@ -3,6 +3,7 @@ package rollout
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -19,7 +20,9 @@ type Vital struct {
 	Kind  VitalKind
 	Value float64
 	Limit float64
-	Usual float64 // Stall: percent of time before the rollout, the worst of the kernel's own means
+	// Usual is what stood before the rollout. Stall: percent of time, the worst of the kernel's own means;
+	// Stranger: events.
+	Usual float64
 }
 
 // VitalKind says what a value counts and how it breaks its limit.
@@ -27,11 +30,14 @@ type VitalKind int
 
 // The kinds. Stall: microseconds of standing still since boot, more than Limit percent of the time
 // breaks. Floor: a level, below Limit breaks. Count: events since boot, more than Limit of them since the
-// rollout began break, whoever was exposed then.
+// rollout began break, whoever was exposed then. Stranger: events since the watch began in one part of the
+// host that the rollout is not known to touch; more of them while treated than are known of untreated time
+// break.
 const (
 	Stall VitalKind = iota
 	Floor
 	Count
+	Stranger
 )
 
 const (
@@ -51,6 +57,7 @@ const (
 // surely worse. Nothing in it reads a clock or the machine.
 type watch struct {
 	vitals  map[string]*watched
+	strange map[string]*stranger
 	base    map[string]float64 // readings at the start of the stretch now looked at
 	since   time.Time
 	quiet   time.Time // what treated time left behind is not counted as untreated before
@@ -59,16 +66,19 @@ type watch struct {
 
 type watched struct{ treated, untreated []float64 }
 
-func newWatch() *watch { return &watch{vitals: map[string]*watched{}} }
+// stranger counts the events of one part of the host that is none of the rollout's.
+type stranger struct{ seen, treated, untreated float64 }
+
+func newWatch() *watch { return &watch{vitals: map[string]*watched{}, strange: map[string]*stranger{}} }
 
 // look takes readings of the stretch since the last ones, and says what is broken, "" for nothing.
 func (w *watch) look(now time.Time, vitals []Vital) string {
 	first := w.base == nil
 	took := now.Sub(w.since)
+	said := w.strangers(vitals)
 	if !first && took < leastLook {
-		return w.counts(vitals) // an event needs no stretch
+		return join(said, w.counts(vitals)) // an event needs no stretch
 	}
-	said := ""
 	for _, v := range vitals {
 		at := w.vitals[v.Name]
 		if at == nil {
@@ -127,6 +137,46 @@ func (w *watch) counts(vitals []Vital) string {
 		}
 	}
 	return ""
+}
+
+// strangers finds parts of the host where more happened while treated, or while that ebbed away, than is
+// known of untreated time. A first event is therefore enough where there never was one.
+func (w *watch) strangers(vitals []Vital) string {
+	said := ""
+	for _, v := range vitals {
+		if v.Kind != Stranger {
+			continue
+		}
+		s := w.strange[v.Name]
+		if s == nil {
+			s = &stranger{untreated: v.Usual}
+			w.strange[v.Name] = s
+		}
+		fresh := v.Value - s.seen
+		s.seen = v.Value
+		switch {
+		case fresh <= 0:
+		case !w.exposed && !w.since.Before(w.quiet):
+			s.untreated += fresh
+		default:
+			s.treated += fresh
+			if s.treated > s.untreated {
+				said = join(said, fmt.Sprintf("%s: %.4g while treated, %.4g known untreated", v.Name, s.treated, s.untreated))
+			}
+		}
+	}
+	return said
+}
+
+// spared says what happened meanwhile and was not held against the rollout.
+func (w *watch) spared() string {
+	said := ""
+	for _, name := range slices.Sorted(maps.Keys(w.strange)) {
+		if s := w.strange[name]; s.seen > 0 && s.treated <= s.untreated {
+			said = join(said, fmt.Sprintf("%s: %.4g meanwhile, not counted, for it happens untreated too", name, s.seen))
+		}
+	}
+	return said
 }
 
 // over gives what a reading says of the stretch: percent of time, or the level.

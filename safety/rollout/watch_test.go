@@ -269,3 +269,61 @@ func TestUntreatedTimeAfterARestoreIsNotCounted(t *testing.T) {
 		t.Error("the ebb of the first treated slot excused the second")
 	}
 }
+
+// TestWatchOfStrangers: what happens untreated too is a stranger's own affair, until treated time has more of it.
+func TestWatchOfStrangers(t *testing.T) {
+	t.Parallel()
+	type look struct {
+		exposed bool
+		events  float64
+		breaks  bool
+	}
+	for _, tc := range []struct {
+		name   string
+		usual  float64
+		story  []look
+		spared bool
+	}{
+		{"never before, first while treated", 0, []look{{false, 0, false}, {true, 1, true}}, false},
+		{"never before, first untreated", 0, []look{{false, 1, false}, {true, 1, false}, {false, 0, false}, {false, 1, false}, {true, 1, false}}, true},
+		{"before", 2, []look{{true, 1, false}, {true, 1, false}}, true},
+		{"before, but more while treated", 2, []look{{true, 2, false}, {false, 0, false}, {true, 1, true}}, false},
+		{"right after a restore", 0, []look{{true, 0, false}, {false, 1, true}}, false},
+		{"nothing", 5, []look{{true, 0, false}, {false, 0, false}}, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			w, now, total := newWatch(), time.Unix(1e9, 0), 0.0
+			vitals := func() []Vital {
+				if total == 0 {
+					return nil // a group is named once something happened in it
+				}
+				return []Vital{{Name: "killed in /g", Kind: Stranger, Value: total, Usual: tc.usual}}
+			}
+			w.look(now, vitals())
+			for i, l := range tc.story {
+				if l.exposed != w.exposed {
+					w.turn(now, l.exposed, 500*time.Millisecond, vitals())
+				}
+				now, total = now.Add(time.Second), total+l.events
+				if said := w.look(now, vitals()); (said != "") != l.breaks {
+					t.Fatalf("look %d, %+v: said %q", i, l, said)
+				}
+			}
+			if said := w.spared(); (said != "") != tc.spared {
+				t.Errorf("spared %q", said)
+			}
+		})
+	}
+	// An event is seen however short the stretch, and once.
+	w, now := newWatch(), time.Unix(1e9, 0)
+	one := []Vital{{Name: "killed in /g", Kind: Stranger, Value: 1}}
+	w.look(now, nil)
+	w.turn(now, true, 0, nil)
+	if said := w.look(now.Add(time.Millisecond), one); !strings.Contains(said, "killed in /g: 1 while treated, 0 known untreated") {
+		t.Errorf("said %q", said)
+	}
+	if said := w.look(now.Add(2*time.Millisecond), one); said != "" {
+		t.Errorf("said once more: %q", said)
+	}
+}
