@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"semantos/internal/host"
 	"semantos/internal/tune"
@@ -66,8 +67,14 @@ func (k *killed) look(ctx context.Context, total float64) []rollout.Vital {
 	return out
 }
 
-// read gives what the log has beyond the last look, within the time of a look.
+// killTime is what the log may take to answer. That is longer than a look may take otherwise, for a kill is
+// rare, and on a host that is short of memory the guard answers late.
+const killTime = time.Second
+
+// read gives what the log has beyond the last look.
 func (k *killed) read(ctx context.Context) []host.Kill {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killTime)
+	defer cancel()
 	type answer struct {
 		list []host.Kill
 		err  error
