@@ -40,6 +40,10 @@ func TestMain(m *testing.M) {
 		exit(helperEater())
 	case "teller":
 		exit(helperTeller())
+	case "actor":
+		exit(helperActor())
+	case "met-guard":
+		exit(helperMetGuard())
 	case "broken-guard":
 		exit(Refuse(os.NewFile(3, "parent"), fmt.Errorf("load catalogue: %w", tune.ErrCorrupt)))
 	}
