@@ -200,9 +200,13 @@ func (a *app) dryRun(ctx context.Context, r *rooms, store store, rec tune.Recomm
 // showPlan prints the stages to come, and why they are so.
 func showPlan(w io.Writer, plan []rollout.StageOutline) {
 	fmt.Fprintln(w, "Plan:")
+	var least, most float64
 	for _, st := range plan {
 		paragraph(w, 2, fmt.Sprintf("%4s %% by %-10s  ", number(st.Share), st.Mode), oneLine(st.Why))
+		least, most = least+st.Seconds, most+st.MostSeconds
 	}
+	length := func(s float64) time.Duration { return time.Duration(s * float64(time.Second)).Round(time.Second) }
+	fmt.Fprintf(w, "It takes %s at the earliest and %s at most, without holds and with a meter that keeps up.\n", length(least), length(most))
 }
 
 // tell prints a rollout's progress as it happens, one line an event.

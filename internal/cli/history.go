@@ -85,6 +85,9 @@ func effectText(e *tune.Effect) string {
 	if e == nil {
 		return "-"
 	}
+	if e.Vague() {
+		return fmt.Sprintf("%.3g (too few slots)", e.Ratio)
+	}
 	return fmt.Sprintf("%.3g [%.3g, %.3g]", e.Ratio, e.Low, e.High)
 }
 
@@ -181,7 +184,9 @@ func showRollout(w io.Writer, r tune.Rollout) {
 	if r.Detail != "" {
 		paragraph(w, 2, "", oneLine(r.Detail))
 	}
-	if e := r.Effect; e != nil {
+	if e := r.Effect; e != nil && e.Vague() {
+		fmt.Fprintf(w, "Effect on %s: treated over untreated %.3g, too few slots for an interval (%s is better)\n", e.Metric, e.Ratio, e.Better)
+	} else if e != nil {
 		fmt.Fprintf(w, "Effect on %s: treated over untreated %.3g, 95 %% interval %.3g to %.3g (%s is better)\n",
 			e.Metric, e.Ratio, e.Low, e.High, e.Better)
 	} else if r.State == tune.Committed {

@@ -56,6 +56,9 @@ type Effect struct {
 	High   float64 `json:"high"`
 }
 
+// Vague reports that there are too few slots for an interval: it spans more than any effect could.
+func (e Effect) Vague() bool { return e.Low < 1e-9 || e.High > 1e9 }
+
 // Managed is one tunable semantos holds away from its original.
 type Managed struct {
 	Tunable  string `json:"tunable"`

@@ -325,7 +325,7 @@ func (f finding) effect() *tune.Effect {
 func (f finding) String() string {
 	e := f.effect()
 	said := fmt.Sprintf("%s x%.3g (%.3g to %.3g)", e.Metric, e.Ratio, e.Low, e.High)
-	if e.Low < 1e-9 || e.High > 1e9 {
+	if e.Vague() {
 		said = fmt.Sprintf("%s x%.3g (too few slots for an interval)", e.Metric, e.Ratio)
 	}
 	return fmt.Sprintf("%s, %d treated against %d untreated slots", said, f.treated, f.untreated)

@@ -13,19 +13,34 @@ type StageOutline struct {
 	Mode    string  `json:"mode"`              // "targets", "switchback" or "dose"
 	Targets int     `json:"targets,omitempty"` // like targets among which some are drawn
 	Seconds float64 `json:"seconds"`           // judged after this at the earliest
-	Why     string  `json:"why"`
+	// MostSeconds is when it ends at the latest, unless its meter takes longer than a slot.
+	MostSeconds float64 `json:"most_seconds"`
+	Why         string  `json:"why"`
 }
 
 // Outline says what a plan will do, and why so.
 func (p Plan) Outline() []StageOutline {
 	out := make([]StageOutline, len(p.Stages))
 	for i, st := range p.Stages {
-		out[i] = StageOutline{Share: st.Share, Mode: st.Mode, Targets: len(p.Units), Seconds: p.StageTime.Seconds(), Why: join(p.what(st), st.Note)}
+		out[i] = StageOutline{Share: st.Share, Mode: st.Mode, Targets: len(p.Units), Seconds: p.StageTime.Seconds(),
+			MostSeconds: p.longest(st, i+1 == len(p.Stages)).Seconds(), Why: join(p.what(st), st.Note)}
 	}
 	if p.Caveat != "" {
 		out[0].Why = join(out[0].Why, p.Caveat)
 	}
 	return out
+}
+
+// longest is how long a stage may last: five stage times, or its fewest slots where these take longer.
+func (p Plan) longest(st PlanStage, whole bool) time.Duration {
+	fewest := 0
+	switch {
+	case whole:
+		fewest = leastConfirm
+	case len(st.Blocks) > 0:
+		fewest = max(leastPartial, st.Blocks[0])
+	}
+	return max(repeats*p.StageTime, time.Duration(fewest)*p.Slot())
 }
 
 // what says how a stage exposes its share.
@@ -48,7 +63,7 @@ func (p Plan) what(st PlanStage) string {
 			treated++
 		}
 	}
-	return fmt.Sprintf("%d of %d slots of %s treated, their order drawn", treated, n, slot)
+	return fmt.Sprintf("%d of %d slots of %s treated, their order drawn", treated/repeats, n/repeats, slot)
 }
 
 // Outline plans a rollout without running it.
