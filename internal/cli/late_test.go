@@ -110,3 +110,17 @@ func TestFreezeWithAnEndlessReason(t *testing.T) {
 		t.Errorf("frozen:\n%s", got.stdout)
 	}
 }
+
+// AUTO_POLL=off makes each stage of what serve starts by itself wait; nothing of it passes a veto.
+func TestAutoPollOffWaits(t *testing.T) {
+	t.Parallel()
+	for _, on := range []bool{true, false} {
+		s := &server{app: &app{now: time.Now}}
+		s.app.cfg.AutoPoll = on
+		trial, end := s.begin(tune.Rollout{ID: "r-1"}, nil)
+		req := unattended{s}.request(tune.Recommendation{ID: "r"}, trial)
+		if end(); req.gates == on || !req.alone || req.yes || req.actor != byServe || req.commands == nil {
+			t.Errorf("AUTO_POLL %v: %+v", on, req)
+		}
+	}
+}

@@ -205,9 +205,17 @@ func (u unattended) Apply(ctx context.Context, rec tune.Recommendation) (tune.Ro
 	}
 	t, end := s.begin(s.asked(rec, byServe), nil)
 	defer end()
-	req := s.request(console.ApplyRequest{Actor: byServe}, rec, t)
-	req.alone, req.gates, req.keeper, req.ending = true, !s.app.cfg.AutoPoll, keeper{l.adviser.store}, s.ending
+	req := u.request(rec, t)
+	req.keeper, req.ending = keeper{l.adviser.store}, s.ending
 	return l.trials.run(ctx, req, s.teller(t, s.hub.Publish))
+}
+
+// request is a trial with nobody beside it: it keeps to budget and window, and with AUTO_POLL=off waits for a
+// person after every stage.
+func (u unattended) request(rec tune.Recommendation, t *trialOnAir) trialRequest {
+	req := u.server.request(console.ApplyRequest{Actor: byServe}, rec, t)
+	req.alone, req.gates = true, !u.server.app.cfg.AutoPoll
+	return req
 }
 
 // Sample takes what the client's meter measured.
