@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -85,8 +86,8 @@ func effectText(e *tune.Effect) string {
 	if e == nil {
 		return "-"
 	}
-	if e.Vague() {
-		return fmt.Sprintf("%.3g (too few slots)", e.Ratio)
+	if e.Low < 1e-9 || e.High > 1e9 {
+		return fmt.Sprintf("%.3g (%s)", e.Ratio, strings.TrimSuffix(e.Span(), " for an interval"))
 	}
 	return fmt.Sprintf("%.3g [%.3g, %.3g]", e.Ratio, e.Low, e.High)
 }
@@ -184,11 +185,8 @@ func showRollout(w io.Writer, r tune.Rollout) {
 	if r.Detail != "" {
 		paragraph(w, 2, "", oneLine(r.Detail))
 	}
-	if e := r.Effect; e != nil && e.Vague() {
-		fmt.Fprintf(w, "Effect on %s: treated over untreated %.3g, too few slots for an interval (%s is better)\n", e.Metric, e.Ratio, e.Better)
-	} else if e != nil {
-		fmt.Fprintf(w, "Effect on %s: treated over untreated %.3g, 95 %% interval %.3g to %.3g (%s is better)\n",
-			e.Metric, e.Ratio, e.Low, e.High, e.Better)
+	if e := r.Effect; e != nil {
+		fmt.Fprintf(w, "Effect on %s: treated over untreated %.3g, 95 %% interval %s (%s is better)\n", e.Metric, e.Ratio, e.Span(), e.Better)
 	} else if r.State == tune.Committed {
 		fmt.Fprintln(w, "Effect: nothing was measured.")
 	}

@@ -23,6 +23,9 @@ func TestAnIntervalOfNothingIsSaidSo(t *testing.T) {
 	if strings.Contains(half, "e-11") {
 		t.Errorf("%s", half)
 	}
+	if half != "0.5 (at most 0.9)" {
+		t.Errorf("%s", half)
+	}
 	if got := effectText(&tune.Effect{Ratio: 0.7, Low: 0.6, High: 0.8}); got != "0.7 [0.6, 0.8]" {
 		t.Errorf("%s", got)
 	}

@@ -1,6 +1,9 @@
 package tune
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Rollout is the staged trial of one recommendation, as apply prints it and history keeps it.
 // ID is "<recommendation id>-<start, unix seconds in base 36>".
@@ -56,8 +59,18 @@ type Effect struct {
 	High   float64 `json:"high"`
 }
 
-// Vague reports that there are too few slots for an interval: it spans more than any effect could.
-func (e Effect) Vague() bool { return e.Low < 1e-9 || e.High > 1e9 }
+// Span says the interval. An end beyond any effect is none: too few slots to tell on that side.
+func (e Effect) Span() string {
+	switch low, high := e.Low >= 1e-9, e.High <= 1e9; {
+	case low && high:
+		return fmt.Sprintf("%.3g to %.3g", e.Low, e.High)
+	case high:
+		return fmt.Sprintf("at most %.3g", e.High)
+	case low:
+		return fmt.Sprintf("at least %.3g", e.Low)
+	}
+	return "too few slots for an interval"
+}
 
 // Managed is one tunable semantos holds away from its original.
 type Managed struct {

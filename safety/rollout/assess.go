@@ -324,10 +324,7 @@ func (f finding) effect() *tune.Effect {
 // String says a finding as a person would.
 func (f finding) String() string {
 	e := f.effect()
-	said := fmt.Sprintf("%s x%.3g (%.3g to %.3g)", e.Metric, e.Ratio, e.Low, e.High)
-	if e.Vague() {
-		said = fmt.Sprintf("%s x%.3g (too few slots for an interval)", e.Metric, e.Ratio)
-	}
+	said := fmt.Sprintf("%s x%.3g (%s)", e.Metric, e.Ratio, e.Span())
 	return fmt.Sprintf("%s, %d treated against %d untreated slots", said, f.treated, f.untreated)
 }
 

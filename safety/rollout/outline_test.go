@@ -3,6 +3,7 @@ package rollout
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -20,4 +21,26 @@ func TestOutlineSaysTheSlotsOfOneStage(t *testing.T) {
 			t.Errorf("%+v", st)
 		}
 	}
+}
+
+// A hold that lasts is told once.
+func TestAHoldIsToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newTrialRun(6)
+		c := make(chan Command, 1)
+		r.req.Hold, r.req.Commands = true, c
+		time.AfterFunc(5*time.Minute, func() { c <- Command{Kind: KindAbort, Actor: "uid 7"} })
+		if _, err := r.run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		told := 0
+		for _, e := range r.events {
+			if strings.Contains(e.Text, "waiting for a person") {
+				told++
+			}
+		}
+		if told != 1 {
+			t.Errorf("told %d times", told)
+		}
+	})
 }

@@ -137,7 +137,7 @@ func (r *run) tell(o Observation, before Trial) {
 		if o.Kind == KindGone {
 			ev.Text = o.Why
 		}
-	case r.trial.State == tune.Held:
+	case r.trial.State == tune.Held && before.State != tune.Held: // said once, not for each slot of days
 		ev.Text = r.trial.Detail
 	}
 	r.progress(ev)
