@@ -44,8 +44,9 @@ type engine struct {
 	// initNetns is the target of the machine's own network namespace: what is persisted holds there.
 	initNetns string
 
-	said   saying // nil: no log is kept
-	actor  string // on whose behalf it acts now; "" is the rollout's own
+	asked  chan *tune.Freeze // of the data folder, not answered yet
+	said   saying            // nil: no log is kept
+	actor  string            // on whose behalf it acts now; "" is the rollout's own
 	deeds  map[audit.Kind]uint64
 	failed map[string]string // what was said of a value that cannot be put back
 }

@@ -130,7 +130,34 @@ func frozenError(op, rollout string, f *tune.Freeze) error {
 }
 
 // frozen is what stands against every change.
-func (g *engine) frozen() *tune.Freeze { return frozen(g.disk, g.data, g.run) }
+// It is asked while values stand, so the data folder, whose disk may hang, is looked at from beside and waited
+// for a moment only: a change would wait for that disk anyway.
+func (g *engine) frozen() *tune.Freeze {
+	if f := frozen(g.disk, "", g.run); f != nil {
+		return f
+	}
+	late := time.After(freezeAsk)
+	for {
+		asked := g.asked
+		if asked == nil {
+			asked = make(chan *tune.Freeze, 1)
+			go func(d disk, dir string) { asked <- frozen(d, dir, "") }(g.disk, g.data)
+		}
+		old := g.asked != nil
+		g.asked = asked
+		select {
+		case f := <-asked:
+			if g.asked = nil; !old {
+				return f
+			}
+		case <-late:
+			return nil
+		}
+	}
+}
+
+// freezeAsk is far more than a disk in order takes to say that a file is not there.
+const freezeAsk = 100 * time.Millisecond
 
 // freeze forbids changes, puts back what is under way, and only then waits for the disk.
 func (g *engine) freeze(f tune.Freeze) ([]Restored, error) {
@@ -163,7 +190,7 @@ func (g *engine) sayFreeze(actor, why string, on bool) {
 
 // adoptFreeze lets the whole host know of a freeze that outlived the boot.
 func (g *engine) adoptFreeze() {
-	here := readFreeze(g.disk, filepath.Join(g.data, freezeName))
+	here := g.frozen()
 	if here != nil && readFreeze(g.disk, filepath.Join(g.run, freezeName)) == nil {
 		_ = freezeRun(g.disk, g.run, *here) // it stands here all the same
 	}

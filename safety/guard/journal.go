@@ -38,12 +38,14 @@ type journal struct {
 	file    journalFile
 	size    int64
 	seq     uint64
+	torn    bool  // half a record stands behind size
 	broken  error // an append or sync failed and could not be taken back
 	corrupt error // what stands in the file is damaged: restore only
 }
 
-// openJournal reads path and prepares it for appending. The scan is returned also when the journal
-// cannot be written, so that restores go on; the journal then refuses every append with its reason.
+// openJournal reads path; it is opened for writing by the first append, for what opening writes may wait for
+// the disk, and what was read is to be put back first. A journal that cannot be written refuses every append
+// with its reason.
 func openJournal(d disk, path, runDir string) (*journal, scanned) {
 	j := &journal{disk: d, path: path}
 	data, err := readTrusted(d, path)
@@ -61,16 +63,27 @@ func openJournal(d disk, path, runDir string) (*journal, scanned) {
 	if s.badAt >= 0 {
 		j.corrupt = corruptError(path, s, runDir)
 	}
-	if j.file, err = d.Append(path); err != nil {
-		j.broken = storageError(path, err)
-		return j, s
+	j.torn = s.torn > 0
+	return j, s
+}
+
+// open makes the file ready for appending.
+func (j *journal) open() error {
+	if j.broken != nil || j.file != nil {
+		return j.broken
 	}
-	if s.torn > 0 {
-		if err := j.file.Truncate(s.good); err != nil {
-			j.broken = storageError(path, err)
+	file, err := j.disk.Append(j.path)
+	if err != nil {
+		j.broken = storageError(j.path, err)
+		return j.broken
+	}
+	j.file = file
+	if j.torn {
+		if err := file.Truncate(j.size); err != nil {
+			j.broken = storageError(j.path, err)
 		}
 	}
-	return j, s
+	return j.broken
 }
 
 // usable says whether a new change may be journaled.
@@ -84,8 +97,8 @@ func (j *journal) usable() error {
 // append writes records, and waits for the disk when sync is set. After a failed sync the kernel may
 // have dropped the pages it could not write, so nothing more is trusted to this file.
 func (j *journal) append(sync bool, recs ...record) error {
-	if j.broken != nil {
-		return j.broken
+	if err := j.open(); err != nil {
+		return err
 	}
 	var lines []byte
 	for i := range recs {
@@ -160,7 +173,7 @@ func (j *journal) compact(s *journalState) error {
 		j.broken = storageError(j.path, err)
 		return j.broken
 	}
-	j.file, j.size, j.seq = file, int64(len(lines)), seq
+	j.file, j.size, j.seq, j.torn = file, int64(len(lines)), seq, false
 	return nil
 }
 

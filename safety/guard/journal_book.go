@@ -155,8 +155,9 @@ type queue struct {
 	lost  atomic.Uint64 // entries of the log that found the queue full
 }
 
-// queued is records of the journal, or entries of the log.
+// queued is records of the journal, entries of the log, or other work on the journal's disk.
 type queued struct {
+	do      func(*book) error
 	recs    []record
 	sync    bool
 	entries []audit.Entry
@@ -188,6 +189,8 @@ func (q *queue) run() {
 
 func (q *queue) write(job queued) error {
 	switch {
+	case job.do != nil:
+		return job.do(q.book)
 	case len(job.recs) == 0:
 		q.keep(job.entries)
 		return nil
@@ -208,6 +211,28 @@ func (q *queue) usable() error {
 	}
 	defer q.mu.Unlock()
 	return q.book.usable()
+}
+
+// prepare opens the journal for writing and drops what the state says is over, behind the records that wait
+// already; a disk that does not answer is waited for a moment only.
+func (q *queue) prepare(state *journalState, wait time.Duration) error {
+	ends := newJournalState() // the state goes on changing meanwhile
+	for id, ro := range state.rollouts {
+		ends.rollouts[id] = &heldRollout{Closed: ro.Closed}
+	}
+	job := queued{result: make(chan error, 1), do: func(b *book) error {
+		if b.main.open() != nil {
+			return nil // usable says why
+		}
+		return b.main.compact(ends)
+	}}
+	q.enqueue(job) // the queue has just begun: it has room
+	select {
+	case err := <-job.result:
+		return err
+	case <-time.After(wait):
+		return errors.New("its disk does not answer")
+	}
 }
 
 func (q *queue) put(sync bool, recs []record) (queued, bool) {

@@ -29,9 +29,6 @@ func (g *engine) recoverAll(copies []runCopy, dataDir, runDir string) (Recovered
 		}
 	}
 	for _, ro := range g.state.open() {
-		if ro.Persisting {
-			errs = append(errs, g.unpersist(ro))
-		}
 		switch {
 		case ro.Boot != g.boot && ro.Persisted:
 			out.Notes = append(out.Notes, fmt.Sprintf("rollout %s is persisted: the boot applied it again", ro.ID))
@@ -47,7 +44,7 @@ func (g *engine) recoverAll(copies []runCopy, dataDir, runDir string) (Recovered
 	}
 	restored, err := g.undoUncommitted("its guard died")
 	out.Restored = restored
-	errs = append(errs, err)
+	errs = append(errs, err, g.unpersistHalf())
 	released, err := g.releasePending()
 	out.Restored, errs = append(out.Restored, released...), append(errs, err)
 	for _, c := range copies {
@@ -62,6 +59,22 @@ func (g *engine) recoverAll(copies []runCopy, dataDir, runDir string) (Recovered
 		out.Notes = append(out.Notes, recoveryNote(r))
 	}
 	return out, errors.Join(errs...)
+}
+
+// unpersistHalf takes back the files of a persist that was not finished. Values come first: the files lie on a
+// disk that may hang. Only what is committed is ever persisted.
+func (g *engine) unpersistHalf() error {
+	var errs []error
+	for _, ro := range g.state.open() {
+		if !ro.Persisting {
+			continue
+		}
+		errs = append(errs, g.unpersist(ro))
+		if ro.Boot != g.boot && !ro.outlives() {
+			g.tell(false, record{Kind: kindClosed, Rollout: ro.ID, Reason: "the host was booted since"})
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // dropDescriptors ends what only a descriptor of the dead guard held.

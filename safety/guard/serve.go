@@ -83,16 +83,18 @@ func (s *guardServer) open() (func(), error) {
 	if err != nil {
 		s.notes = append(s.notes, "recovery is not complete: "+err.Error())
 	}
+	if err := q.prepare(s.engine.state, startWait); err != nil {
+		s.notes = append(s.notes, "journal was not compacted: "+err.Error())
+	}
 	if err := q.usable(); err != nil {
 		s.notes = append(s.notes, "no change is accepted: "+err.Error())
 	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if err := b.main.compact(s.engine.state); err != nil {
-		s.notes = append(s.notes, "journal was not compacted: "+err.Error())
-	}
 	return stop, nil
 }
+
+// startWait is how long the start of a guard waits for the journal's disk once everything is put back: what
+// was committed can be rolled back also while that hangs.
+const startWait = 2 * time.Second
 
 // flushTime is how long the end of a guard waits for a busy disk to take the records of what it has
 // already put back. Flushing gigabytes of other people's dirty pages can take seconds.

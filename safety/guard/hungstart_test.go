@@ -1,0 +1,99 @@
+package guard
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"semantos/internal/tune"
+)
+
+// silentDisk is a memDisk of which nothing below a folder is read, as on a disk that is gone.
+type silentDisk struct {
+	*memDisk
+	below string
+	gate  chan struct{}
+}
+
+func (d *silentDisk) ReadFile(path string) ([]byte, error) {
+	if d.below != "" && strings.HasPrefix(path, d.below) {
+		<-d.gate
+	}
+	return d.memDisk.ReadFile(path)
+}
+
+// TestAFreezeIsLookedForBesideADeadDisk: while values stand, the guard looks for a freeze every moment. A data
+// folder that cannot even be read neither holds it up nor hides the freeze of the run folder, and once it
+// answers it is believed.
+func TestAFreezeIsLookedForBesideADeadDisk(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		d := &silentDisk{memDisk: b.disk, gate: make(chan struct{})}
+		b.guard.disk = d
+		b.apply(t, "a-1", "q.low=12")
+		d.below = "/data"
+		start := time.Now()
+		for range 5 {
+			b.guard.obeyFreeze()
+		}
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("the guard waited %s for the data folder", took)
+		}
+		b.expect(t, map[string]string{"q.low@host": "12"})
+		if _, err := b.guard.rollback("a-1", "uid 0"); err != nil {
+			t.Error(err)
+		}
+		b.untouched(t)
+		if err := writeFreeze(b.disk, "/data/"+freezeName, tune.Freeze{By: "uid 0"}); err != nil {
+			t.Fatal(err)
+		}
+		d.below = ""
+		close(d.gate)
+		synctest.Wait()
+		if f := b.guard.frozen(); f == nil || f.By != "uid 0" {
+			t.Errorf("once the disk answers it is frozen by %+v", f)
+		}
+	})
+}
+
+// TestHalfAPersistIsTakenBackAfterTheValues: the files of a persist that was not finished may lie on a disk that
+// hangs; what a dead guard left on the machine does not wait for them.
+func TestHalfAPersistIsTakenBackAfterTheValues(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.apply(t, "kept", "q.plain=6")
+		if err := b.guard.commit(t.Context(), "kept"); err != nil {
+			t.Fatal(err)
+		}
+		file := keptFile{Path: "/etc/sysctl.d/zz.conf", Content: "half"}
+		if err := b.guard.promise(t.Context(), true, record{Kind: kindPersisting, Rollout: "kept", Files: []keptFile{file}}); err != nil {
+			t.Fatal(err)
+		}
+		b.disk.files[file.Path] = []byte("half")
+		b.apply(t, "tried", "q.low=12")
+		d := &silentDisk{memDisk: b.disk, below: "/etc", gate: make(chan struct{})}
+		copies, err := readCopies(d, "/run")
+		if err != nil {
+			t.Fatal(err)
+		}
+		bk, s := newBook(d, b.data, "/run")
+		b.guard.disk, b.guard.log, b.guard.state = d, bk, loadState(s, copies, b.data)
+		done := make(chan error, 1)
+		go func() {
+			_, err := b.guard.recoverAll(copies, b.data, "/run")
+			done <- err
+		}()
+		synctest.Wait()
+		b.expect(t, map[string]string{"q.low@host": "10", "q.plain@host": "6"})
+		close(d.gate)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if left := b.disk.files[file.Path]; left != nil {
+			t.Errorf("half a persist left %q", left)
+		}
+	})
+}
