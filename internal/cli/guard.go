@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"semantos/internal/host"
 	"semantos/internal/tune"
@@ -46,7 +47,7 @@ func (a *app) runGuard(ctx context.Context) error {
 		return err
 	}
 	ctx = context.WithoutCancel(ctx)
-	if eyes := inheritedSocket(lookSocket); eyes != nil {
+	if eyes := inheritedSocket(lookSocket); eyes != nil && madeBy(eyes, unix.SOCK_SEQPACKET, os.Getppid()) {
 		defer a.lookFor(ctx, eyes, cfg.Catalogue)()
 	}
 	// A guard ends with its parent or by a signal of its own, not by the terminal's: see guard.Run.
@@ -86,6 +87,17 @@ func inheritedSocket(fd int) *os.File {
 	}
 	syscall.CloseOnExec(fd)
 	return os.NewFile(uintptr(fd), "parent")
+}
+
+// madeBy reports whether a process made the pair that a socket is one end of. A descriptor of this number may as
+// well be one that whoever started semantos left open, and who is at its other end is not to be answered.
+func madeBy(f *os.File, kind, pid int) bool {
+	is, err := unix.GetsockoptInt(int(f.Fd()), unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil || is != kind {
+		return false
+	}
+	peer, err := unix.GetsockoptUcred(int(f.Fd()), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	return err == nil && int(peer.Pid) == pid
 }
 
 // lookFor answers a parent that gave up its rights, beside the guard's own work, until the function it gives
