@@ -46,6 +46,9 @@ func (g *engine) putBackSome(todo []*heldEntry, kind recordKind) ([]Restored, []
 	for _, en := range todo {
 		r := results[en]
 		out = append(out, r)
+		if kind == kindReverted && r.Outcome == Already && !en.Away && !en.inDoubt() {
+			continue // it was reverted before: asked again and again it must not fill the disk, nor push the log out of its retention
+		}
 		g.sayPutBack(r, kind)
 		rec := record{Kind: kind, Rollout: en.Rollout, Tunable: en.Tunable, Target: en.Target, ReadBack: r.Value, Reason: r.Detail}
 		switch r.Outcome {
