@@ -43,8 +43,8 @@ func (t *Types) Need(name, member, config string) error {
 	return fmt.Errorf("%w: this kernel has no %s.%s (%s)", tune.ErrUnsupported, name, member, config)
 }
 
-// explain turns the kernel's no into the house's sentinels, keeping the cause.
-func explain(err error) error {
+// Explain turns the kernel's no into the house's sentinels, keeping the cause.
+func Explain(err error) error {
 	var v *ebpf.VerifierError
 	switch {
 	case errors.As(err, &v):

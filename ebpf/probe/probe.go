@@ -88,7 +88,7 @@ func Load(s Spec, opts Options) (*Probe, error) {
 		}
 	}
 	if p.coll, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Cache: opts.Types.cache}); err != nil {
-		return nil, fmt.Errorf("load %s: %w", s.Name, explain(err))
+		return nil, fmt.Errorf("load %s: %w", s.Name, Explain(err))
 	}
 	if err := p.Resume(); err != nil {
 		p.Close()
@@ -159,7 +159,7 @@ func (p *Probe) attach(name string) error {
 	}
 	l, err := link.AttachTracing(link.TracingOptions{Program: prog})
 	if err != nil {
-		return fmt.Errorf("attach %s of %s: %w", name, p.Name, explain(err))
+		return fmt.Errorf("attach %s of %s: %w", name, p.Name, Explain(err))
 	}
 	p.links[name] = l
 	return nil

@@ -120,6 +120,11 @@ func checkLocal(t *testing.T, f file, imported string) {
 		return
 	}
 	from, to := room(f.dir), room(imported)
+	// A test of the guard has the kernel tell who else writes, as internal/cli arranges it; the room itself
+	// knows the interface alone.
+	if f.test && f.dir == "safety/guard" && imported == "ebpf/writers" {
+		return
+	}
 	// An outside test of a room may hold it against the data it works on, as the reasoner's does with
 	// the shipped rules; the room itself never sees that import.
 	if strings.HasSuffix(f.ast.Name.Name, "_test") && (imported == "kb" || imported == "telemetry") {

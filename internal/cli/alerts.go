@@ -146,7 +146,7 @@ func (al *alerter) putBack(doc console.RollbackResult, actor string) {
 		a := alert.Alert{Rollout: m.Rollout, Actor: actor, Tunables: []audit.Change{{Tunable: m.Tunable, Target: m.Target, Old: m.Original, New: m.Current}}}
 		switch guard.Outcome(m.State) {
 		case guard.Yielded:
-			a.Kind, a.Severity, a.Reason, a.Detail = alert.Yield, alert.Warning, tune.ReasonYielded, "something else set it: left alone"
+			a.Kind, a.Severity, a.Reason, a.Detail = alert.Yield, alert.Warning, tune.ReasonYielded, cmp.Or(m.Detail, "something else set it")+": left alone"
 		case guard.Failed:
 			a.Kind, a.Severity, a.Reason, a.Detail = alert.Fault, alert.Critical, "not_restored", "it could not be put back"
 		default:

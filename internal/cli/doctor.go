@@ -89,6 +89,7 @@ func (a *app) examine(ctx context.Context) (doctorDocument, error) {
 	doc.Findings = append(doc.Findings, probeFinding(doc.Probes))
 	doc.Findings = append(doc.Findings, a.storageFindings(ctx)...)
 	doc.Findings = append(doc.Findings, a.limitFindings(ctx)...)
+	doc.Findings = append(doc.Findings, a.witnessFindings(r.host)...)
 	doc.Findings = append(doc.Findings, tunerFindings(r.host.Path("/proc"))...)
 	return doc, nil
 }

@@ -74,7 +74,7 @@ func (a *app) guardConfig(socket *os.File) (guard.Config, error) {
 	debug.FreeOSMemory()
 	return guard.Config{
 		Socket: socket, Actuator: r.host, Catalogue: r.cat, DataDir: a.cfg.DataDir, RunDir: a.runDir(),
-		Root: a.cfg.Root, BootID: boot, LockWait: guard.DefaultLockWait, Now: a.now,
+		Root: a.cfg.Root, BootID: boot, LockWait: guard.DefaultLockWait, Now: a.now, Witness: a.newWitness(r.host),
 		AuditKeep: a.cfg.AuditKeep, AuditBytes: a.cfg.AuditBytes,
 	}, nil
 }
@@ -172,9 +172,9 @@ func (a *app) guardArgs() []string {
 		args = append(args, "--catalog-dir", a.cfg.CatalogDir)
 	}
 	// What the file or the environment says, the guard reads itself.
-	for _, key := range []string{"PROTECTED", "LIMITS"} {
+	for _, key := range []string{"PROTECTED", "LIMITS", "USE_EBPF"} {
 		if value, ok := a.cfg.Flag(key); ok {
-			args = append(args, "--"+strings.ToLower(key), value)
+			args = append(args, "--"+strings.ReplaceAll(strings.ToLower(key), "_", "-"), value)
 		}
 	}
 	if a.configFile != "" {

@@ -217,7 +217,7 @@ func (p *putBack) rollback(ctx context.Context, id string) (console.RollbackResu
 			errs = append(errs, err)
 			continue
 		}
-		r, err := p.record(ctx, rollout)
+		r, err := p.record(ctx, rollout, restored)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -258,7 +258,7 @@ func (p *putBack) which(ctx context.Context, managed []tune.Managed, id string) 
 }
 
 // record marks a rollout of history as put back; one that history lost is only in the journal.
-func (p *putBack) record(ctx context.Context, id string) (tune.Rollout, error) {
+func (p *putBack) record(ctx context.Context, id string, restored []guard.Restored) (tune.Rollout, error) {
 	r, err := tune.Rollout{}, error(tune.ErrUnknown)
 	if p.store != nil {
 		r, err = p.store.Rollout(ctx, id)
@@ -271,13 +271,18 @@ func (p *putBack) record(ctx context.Context, id string) (tune.Rollout, error) {
 	}
 	r.State, r.Reason, r.Persisted = tune.RolledBack, tune.ReasonOperator, nil
 	r.Detail, r.Undone = "put back by "+p.actor, p.now()
+	for _, one := range restored {
+		if one.Outcome == guard.Yielded {
+			r.Detail += fmt.Sprintf("; %s on %s was left alone: %s", one.Tunable, one.Target, one.Detail)
+		}
+	}
 	return r, p.store.SaveRollout(ctx, r)
 }
 
 // outcomeOf says what stands now, with the outcome as the state.
 func outcomeOf(r guard.Restored, managed []tune.Managed) tune.Managed {
 	out := tune.Managed{Tunable: r.Tunable, Scope: r.Scope, Target: r.Target, Current: r.Value,
-		State: string(r.Outcome), Rollout: r.Rollout}
+		State: string(r.Outcome), Rollout: r.Rollout, Detail: r.Detail}
 	for _, m := range managed {
 		if m.Tunable == r.Tunable && m.Target == r.Target && (r.Rollout == "" || m.Rollout == r.Rollout) {
 			out.Original = m.Original
@@ -302,6 +307,11 @@ func (a *app) showRestored(doc console.RollbackResult) error {
 			rows[i] = []string{name, string(m.Original), string(m.Current), m.State, m.Rollout}
 		}
 		table(a.stdout, []string{"TUNABLE", "ORIGINAL", "NOW", "OUTCOME", "ROLLOUT"}, rows)
+		for _, m := range doc.Restored {
+			if m.State == string(guard.Yielded) {
+				paragraph(a.stdout, 2, "", oneLine(m.Tunable+" on "+m.Target+" was left alone: "+m.Detail))
+			}
+		}
 	})
 	if err == nil && !allBack(doc) {
 		return statusError{exit: exitFailed}

@@ -172,6 +172,7 @@ func (a *app) openLive(ctx context.Context, s *server, log *slog.Logger) (*live,
 	}
 	if l.trials != nil {
 		cfg.Applier = unattended{s}
+		cfg.Who = l.trials.who
 		need := 2 * time.Duration(len(a.cfg.RolloutSteps)) * defaultStageTime // twice what its stages take at the earliest
 		cfg.Closed = func(now time.Time) string { return l.trials.budget.closed(now, need) }
 	}

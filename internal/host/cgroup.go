@@ -102,6 +102,30 @@ func (h *Host) hierarchies() ([]hierarchy, error) {
 	return out, nil
 }
 
+// UnifiedRoot gives where the control groups of version 2 are mounted, and whether all of the machine's
+// are below: in a container only a part is.
+func (h *Host) UnifiedRoot() (dir string, whole bool, err error) {
+	trees, err := h.hierarchies()
+	if err != nil {
+		return "", false, err
+	}
+	for _, g := range trees {
+		if !g.v2 {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(g.point, "cgroup.type")); os.IsNotExist(err) {
+			return g.point, true, nil // every group but the root has that file
+		}
+		if dir == "" {
+			dir = g.point
+		}
+	}
+	if dir == "" {
+		return "", false, fmt.Errorf("no control groups of version 2 are mounted: %w", tune.ErrUnsupported)
+	}
+	return dir, false, nil
+}
+
 // hierarchiesFor narrows to those that can hold a file: v2, or the v1 tree of the file's controller.
 func (h *Host) hierarchiesFor(file string) ([]hierarchy, error) {
 	all, err := h.hierarchies()

@@ -169,8 +169,8 @@ func refusedChange(m *memory, c tune.Change, now time.Time) string {
 
 // drifted yields every committed tunable that no longer has the value that was kept: somebody else
 // wrote it, and writing it again would be a fight.
-func (m *memory) drifted(recs []tune.Recommendation) []string {
-	var out []string
+func (m *memory) drifted(recs []tune.Recommendation) []tune.Change {
+	var out []tune.Change
 	for _, r := range recs {
 		for _, c := range r.Changes {
 			k := changeKey(c.Tunable, c.Target)
@@ -180,7 +180,7 @@ func (m *memory) drifted(recs []tune.Recommendation) []string {
 			}
 			delete(m.kept, k)
 			m.yielded[k] = fmt.Sprintf("%q was kept and something else wrote %q", kept.to, c.Current)
-			out = append(out, k)
+			out = append(out, c)
 		}
 	}
 	return out

@@ -67,7 +67,7 @@ func (l *Loop) due(ctx context.Context) (tune.Snapshot, bool) {
 func (l *Loop) decide(symptoms []tune.Symptom, recs []tune.Recommendation, now time.Time) *tune.Recommendation {
 	l.mu.Lock()
 	l.mem.observe(symptoms)
-	var yielded []string
+	var yielded []tune.Change
 	if l.mem.running == "" {
 		yielded = l.mem.drifted(recs)
 	}
@@ -97,7 +97,11 @@ func (l *Loop) decide(symptoms []tune.Symptom, recs []tune.Recommendation, now t
 		l.say("symptoms", fmt.Sprintf("%d symptoms, %d recommendations", len(symptoms), len(recs)), symptoms)
 	}
 	for _, y := range yielded {
-		l.say("yielded", y+" was written by something else and is left to it until a person applies it again", nil)
+		text := changeKey(y.Tunable, y.Target) + " was written by something else and is left to it until a person applies it again"
+		if l.cfg.Who != nil {
+			text += ": " + l.cfg.Who(y)
+		}
+		l.say("yielded", text, nil)
 	}
 	if c.rec != nil {
 		l.say("trial", "trying "+c.rec.ID+": "+c.rec.Rationale, *c.rec)

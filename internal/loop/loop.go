@@ -51,6 +51,7 @@ type Config struct {
 	// History is read at start and after each trial, so that what rests, what is left to others and what
 	// goes back and forth is known after a restart; nil: each start begins anew.
 	History func(ctx context.Context) ([]tune.Rollout, error)
+	Who     func(found tune.Change) string         // who made a kept tunable its Current value; may be nil
 	Frozen  func(ctx context.Context) *tune.Freeze // asked before anything starts; nil: never
 	Observe func(Event)                            // may be nil; called in order, must not block
 	Now     func() time.Time

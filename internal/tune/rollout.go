@@ -81,6 +81,7 @@ type Managed struct {
 	Current  Value  `json:"current"`
 	State    string `json:"state"` // trying, committed, persisted, in_doubt, yielded, gone
 	Rollout  string `json:"rollout,omitempty"`
+	Detail   string `json:"detail,omitempty"` // of one that was to be put back: what became of it, and who else wrote it
 }
 
 // Capability is what can be done with a tunable on a target, found by trying.

@@ -200,6 +200,7 @@ func (g *engine) writeOne(ctx context.Context, rollout string, it item) (tune.Va
 	if err := g.same(en); err != nil {
 		return "", fmt.Errorf("apply %s: %w", c.Tunable, err)
 	}
+	g.hold(it.t, c.Target)
 	back, err := g.act.Write(it.t, c.Target, c.Proposed)
 	if err != nil {
 		return "", fmt.Errorf("apply %s on %s: %w", c.Tunable, c.Target, err)

@@ -106,7 +106,7 @@ func (g *engine) inspect(rollout, actor string, it *item) error {
 		return fmt.Errorf("apply %s: read its counterpart: %w", c.Tunable, err)
 	}
 	if en.End != "" || !aggregate(en) && !g.left(en, live, pairLive) {
-		return driftError("apply", en, live)
+		return g.driftError("apply", en, live)
 	}
 	if !id.Equal(en.Identity) {
 		return fmt.Errorf("apply %s on %s: %w", c.Tunable, c.Target, tune.ErrGone)

@@ -198,6 +198,15 @@ func (c *Client) Managed(ctx context.Context) ([]tune.Managed, error) {
 	return r.Managed, err
 }
 
+// Who says of tunables that were found changed who made them so: one sentence each. Current is the value found.
+func (c *Client) Who(ctx context.Context, found []tune.Change) ([]string, error) {
+	r, err := c.call(ctx, wireRequest{Verb: verbWho, Changes: found})
+	if err == nil && len(r.Told) != len(found) {
+		err = fmt.Errorf("%w: %d answers to %d questions", errProtocol, len(r.Told), len(found))
+	}
+	return r.Told, err
+}
+
 // Note has a decision logged. It fails where there were too many; a log that cannot be written stops the
 // next change instead.
 func (c *Client) Note(ctx context.Context, e audit.Entry) error {

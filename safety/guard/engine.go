@@ -44,6 +44,8 @@ type engine struct {
 	// initNetns is the target of the machine's own network namespace: what is persisted holds there.
 	initNetns string
 
+	witness Witness // nil: nobody watches
+
 	asked  chan *tune.Freeze // of the data folder, not answered yet
 	said   saying            // nil: no log is kept
 	actor  string            // on whose behalf it acts now; "" is the rollout's own
@@ -138,7 +140,7 @@ func (g *engine) commit(ctx context.Context, rollout string) error {
 			return fmt.Errorf("commit %s: %w", en.Tunable, err)
 		}
 		if live != en.Last && !aggregate(en) {
-			return driftError("commit", en, live)
+			return g.driftError("commit", en, live)
 		}
 	}
 	err = g.promise(ctx, true, record{Kind: kindCommitted, Rollout: rollout, Actor: g.behalf(rollout)})
@@ -239,9 +241,12 @@ func (g *engine) endedError(ro *heldRollout) error {
 		Hint: "its tunables were put back: start a new one"}
 }
 
-func driftError(op string, en *heldEntry, live tune.Value) error {
+func (g *engine) driftError(op string, en *heldEntry, live tune.Value) error {
+	var r Restored
+	pairLive, _ := g.pairLive(en) // unread it tells nothing more
+	g.ask(&r, en, live, pairLive, false)
 	return &tune.Error{Op: op, Subject: en.Tunable + " on " + en.Target,
-		Err:  fmt.Errorf("%w: is %q, was left at %q", tune.ErrDrifted, live, en.Last),
+		Err:  fmt.Errorf("%w: is %q, was left at %q; %s", tune.ErrDrifted, live, en.Last, g.who(*r.asked)),
 		Hint: "something else sets it: find out what, or leave it alone"}
 }
 

@@ -29,6 +29,8 @@ type Config struct {
 	Pace      float64       // writing requests a second, three times as many at once; 0: DefaultPace
 	Now       func() time.Time
 
+	Witness Witness // who else writes; nil: nobody looks
+
 	AuditKeep  time.Duration // how long the log of decisions and writes is kept; 0: whatever its age
 	AuditBytes int64         // how much of it; 0: no bound
 }
@@ -75,6 +77,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := s.reply(wireReply{ID: hello.ID, Version: protocolVersion, Pid: os.Getpid(), Notes: s.notes, Weak: weak}); err != nil {
 		return nil // the parent went while we recovered: nothing is held
 	}
+	s.engine.beginWitness(cfg.Witness)
 	go s.receive(cancel)
 	go s.watch(ctx, terminated, cancel)
 	return s.serve(ctx)

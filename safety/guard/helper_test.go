@@ -28,6 +28,7 @@ const (
 	envRun  = "SEMANTOS_TEST_RUN"
 	envSeed = "SEMANTOS_TEST_SEED"
 	envSlow = "SEMANTOS_TEST_SLOW" // the fake latency of one write, so that kills fall between writes
+	envTold = "SEMANTOS_TEST_TOLD" // where the guard's watch notes that it has begun; unset, nobody watches
 )
 
 func TestMain(m *testing.M) {
@@ -92,9 +93,13 @@ func helperGuard() error {
 		return err
 	}
 	slow, _ := time.ParseDuration(os.Getenv(envSlow))
-	return Run(context.Background(), Config{Socket: os.NewFile(3, "parent"), Actuator: slowHost{newDeadlyHost(h), slow},
+	cfg := Config{Socket: os.NewFile(3, "parent"), Actuator: slowHost{newDeadlyHost(h), slow},
 		Catalogue: netCatalogue{}, DataDir: os.Getenv(envData), RunDir: os.Getenv(envRun), BootID: boot,
-		LockWait: 1500 * time.Millisecond, Pace: 1e6, Now: time.Now})
+		LockWait: 1500 * time.Millisecond, Pace: 1e6, Now: time.Now}
+	if told := os.Getenv(envTold); told != "" {
+		cfg.Witness = &kernelWitness{host: h, told: told}
+	}
+	return Run(context.Background(), cfg)
 }
 
 // netCatalogue has three tunables of a network namespace.
@@ -220,13 +225,14 @@ func roleEnv(role string, extra ...string) []string {
 
 // stage is one fresh network namespace with folders of its own, and a parent with its guard in it.
 type stage struct {
-	t      *testing.T
-	data   string
-	run    string
-	before map[string]string
-	cmd    *exec.Cmd
-	guard  int
-	lines  chan string
+	t       *testing.T
+	data    string
+	run     string
+	witness string // where the guard's watch notes that it has begun; "" for none
+	before  map[string]string
+	cmd     *exec.Cmd
+	guard   int
+	lines   chan string
 }
 
 // newStage moves the test's thread into a fresh namespace; children started from it are in it too.
@@ -243,7 +249,7 @@ func newStage(t *testing.T) *stage {
 }
 
 func (s *stage) env(role string, extra ...string) []string {
-	return roleEnv(role, append([]string{envData + "=" + s.data, envRun + "=" + s.run}, extra...)...)
+	return roleEnv(role, append([]string{envData + "=" + s.data, envRun + "=" + s.run, envTold + "=" + s.witness}, extra...)...)
 }
 
 // startParent runs the parent helper and waits until its guard serves.

@@ -27,7 +27,7 @@ func harden() []string {
 	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0o644); err != nil {
 		notes = append(notes, fmt.Sprintf("guard can be killed when memory runs out: oom_score_adj -1000 is not permitted (%v)", err))
 	}
-	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
+	if err := lockMemory(); err != nil {
 		var limit unix.Rlimit
 		if unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit) == nil {
 			err = fmt.Errorf("%w, RLIMIT_MEMLOCK is %d bytes", err, limit.Cur)
@@ -36,3 +36,5 @@ func harden() []string {
 	}
 	return notes
 }
+
+func lockMemory() error { return unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT) }

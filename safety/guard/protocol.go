@@ -42,6 +42,7 @@ const (
 	verbThaw     verb = "thaw"
 	verbFrozen   verb = "frozen"
 	verbManaged  verb = "managed"
+	verbWho      verb = "who"
 	verbNote     verb = "note"
 	verbAudit    verb = "audit"
 	verbLease    verb = "lease"
@@ -72,6 +73,7 @@ type wireReply struct {
 	Applied  []Applied      `json:"applied,omitempty"`
 	Restored []Restored     `json:"restored,omitempty"`
 	Managed  []tune.Managed `json:"managed,omitempty"`
+	Told     []string       `json:"told,omitempty"` // who: a sentence for each change
 	Files    []string       `json:"files,omitempty"`
 	Frozen   *tune.Freeze   `json:"frozen,omitempty"`
 	Audit    *Audited       `json:"audit,omitempty"`
@@ -93,6 +95,8 @@ type Restored struct {
 	Outcome Outcome    `json:"outcome"` // restored, already, yielded, gone, handed_on, failed
 	Detail  string     `json:"detail,omitempty"`
 	Rollout string     `json:"rollout"`
+
+	asked *question // of a yield: who made it so
 }
 
 // Outcome is how a restore ended.
@@ -171,6 +175,8 @@ func (q wireRequest) check() error {
 		if err := q.Note.Check(); err != nil {
 			return err
 		}
+	case verbWho:
+		takesChanges = true
 	case verbApply, verbRelease:
 		takesRollout, takesChanges, takesActor = true, true, true
 	case verbRollback:

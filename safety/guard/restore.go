@@ -42,10 +42,13 @@ func (g *engine) putBackSome(todo []*heldEntry, kind recordKind) ([]Restored, []
 		pending = failed
 	}
 	out := make([]Restored, 0, len(todo))
-	var recs []record
 	for _, en := range todo {
-		r := results[en]
-		out = append(out, r)
+		out = append(out, results[en])
+	}
+	g.answer(out) // after all is back: who wrote may take a moment to find out
+	var recs []record
+	for i, en := range todo {
+		r := out[i]
 		if kind == kindReverted && r.Outcome == Already && !en.Away && !en.inDoubt() {
 			continue // it was reverted before: asked again and again it must not fill the disk, nor push the log out of its retention
 		}
@@ -143,6 +146,7 @@ func (g *engine) putBack(en *heldEntry, final bool) Restored {
 		if taken, ours := en.takenFrom(up); !ours {
 			r.Outcome = Yielded
 			r.Detail = fmt.Sprintf("something else set it to %q before rollout %s took it; it was left at %q, before that %q", taken, up.Rollout, en.Last, en.Old)
+			g.ask(&r, en, taken, "", true)
 		}
 		return r
 	}
@@ -171,6 +175,7 @@ func (g *engine) putBack(en *heldEntry, final bool) Restored {
 		if !en.Away {
 			r.Detail = fmt.Sprintf("something else set it to %q after it was put back to %q", live, en.Old)
 		}
+		g.ask(&r, en, live, pairLive, false)
 		return r
 	}
 	also := g.readAlso(en)

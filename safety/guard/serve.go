@@ -360,6 +360,8 @@ func (s *guardServer) perform(ctx context.Context, q wireRequest, r *wireReply) 
 		g.sayFreeze(q.Actor, "", false)
 	case verbManaged:
 		r.Managed = g.state.managed(g.boot, false)
+	case verbWho:
+		r.Told, err = g.tellWho(q.Changes)
 	case verbNote:
 		err = s.note(*q.Note)
 	case verbAudit:

@@ -1,9 +1,11 @@
 package guard
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,6 +22,7 @@ func TestYieldsToTuneD(t *testing.T) {
 		t.Skip("needs TuneD (Debian: tuned)")
 	}
 	s := newStage(t)
+	s.witness = filepath.Join(t.TempDir(), "told")
 	etc := t.TempDir()
 	for file, text := range map[string]string{
 		"tuned-main.conf":     "daemon = 1\nreapply_sysctl = 0\n",
@@ -35,6 +38,7 @@ func TestYieldsToTuneD(t *testing.T) {
 		}
 	}
 	c := s.client(t)
+	watches := s.watches()
 	if _, err := c.Apply(t.Context(), "r1", []tune.Change{{Tunable: netNames()[1], Target: ownNetns(), Proposed: "17"}}, "test"); err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +56,10 @@ func TestYieldsToTuneD(t *testing.T) {
 	}
 	got, err := c.Rollback(t.Context(), "r1", "test")
 	if err != nil || len(got) != 1 || got[0].Outcome != Yielded || got[0].Found != "41" {
-		t.Errorf("rollback beside TuneD: %+v, %v", got, err)
+		t.Fatalf("rollback beside TuneD: %+v, %v", got, err)
+	}
+	if want := fmt.Sprintf("; written by tuned (pid %d, of ", cmd.Process.Pid); watches && !strings.Contains(got[0].Detail, want) {
+		t.Errorf("%q does not name TuneD (%q)", got[0].Detail, want)
 	}
 	if now := readNet(netNames()[1]); now != "41" {
 		t.Errorf("fought over: %q", now)
