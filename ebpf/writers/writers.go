@@ -127,8 +127,10 @@ type raw struct {
 	Value                         [192]byte
 }
 
+// read keeps what the program tells, until the end. A fault of ours ends the watch, and nothing beside it.
 func (w *Watch) read() {
 	defer close(w.ended)
+	defer func() { _ = recover() }()
 	var rec ringbuf.Record
 	for {
 		err := w.reader.ReadInto(&rec)
@@ -246,14 +248,21 @@ func (w *Watch) Writes(name string, netns uint64) tune.Seen {
 	return w.log.of(name, netns)
 }
 
-// drain waits until all that happened before it is in the log.
+// drain waits until all that happened before it is in the log. A reader that has not answered the last question
+// is not waited for again: many may be asked in a row.
 func (w *Watch) drain() bool {
 	w.asking.Lock()
 	defer w.asking.Unlock()
 	done := make(chan struct{})
 	w.mu.Lock()
-	w.empty = done
+	stuck := w.empty != nil
+	if !stuck {
+		w.empty = done
+	}
 	w.mu.Unlock()
+	if stuck {
+		return false
+	}
 	if err := w.reader.Flush(); err != nil {
 		return false
 	}

@@ -192,6 +192,32 @@ func TestAFullRingIsTold(t *testing.T) {
 	}
 }
 
+// TestAStuckReaderIsNotWaitedFor: the first question waits a moment, the others behind it not at all.
+func TestAStuckReaderIsNotWaitedFor(t *testing.T) {
+	netns := fresh(t)
+	w := open(t)
+	w.mu.Lock()
+	write(t, "17") // the reader now waits for the lock
+	for w.reader.AvailableBytes() > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	asked := make(chan tune.Seen, 1)
+	w.empty = make(chan struct{}) // as the first question leaves it
+	w.mu.Unlock()
+	first := w.empty
+	go func() { asked <- w.Writes(finTimeout, netns) }()
+	if seen := <-asked; !seen.Since.IsZero() || seen.Why == "" {
+		t.Errorf("answered for a question not answered yet: %+v", seen)
+	}
+	if err := w.reader.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	<-first
+	if seen := w.Writes(finTimeout, netns); len(seen.Writes) != 1 {
+		t.Errorf("after it answered: %+v", seen)
+	}
+}
+
 // TestWhatCannotBeReadIsLost, and a log that is full says since when it is whole.
 func TestWhatCannotBeReadIsLost(t *testing.T) {
 	t.Parallel()

@@ -58,8 +58,9 @@ func (h *Host) WatchFiles() (*FileWatch, error) {
 // Close ends it.
 func (w *FileWatch) Close() error { return w.group.Close() }
 
-// listen sleeps until the kernel tells of something.
+// listen sleeps until the kernel tells of something. A fault of ours ends the watch, and nothing beside it.
 func (w *FileWatch) listen() {
+	defer func() { _ = recover() }()
 	conn, err := w.group.SyscallConn()
 	if err != nil {
 		return // closed

@@ -83,6 +83,8 @@ func (g *engine) beginWitness(w Witness) {
 		tunables[i], targets[i] = g.tunable(en.Tunable, en.How), en.Target
 	}
 	go func() {
+		// A fault of the watch ends the watch, not the guard beside it: it then knows of no writes.
+		defer func() { _ = recover() }()
 		w.Start()
 		for i, t := range tunables {
 			w.Hold(t, targets[i])
@@ -101,10 +103,15 @@ func relock() {
 
 // who says in one sentence who made a tunable what it was found to be, or why that is not known. It names
 // somebody only when the last write seen is of the value found and nobody else wrote since our own.
-func (g *engine) who(q question) string {
+func (g *engine) who(q question) (said string) {
 	if g.witness == nil {
 		return notKnown + noWitness
 	}
+	defer func() {
+		if fault := recover(); fault != nil {
+			said = notKnown + fmt.Sprintf("the watch failed (%v)", fault)
+		}
+	}()
 	seen := g.witness.Writes(q.t, q.target)
 	if seen.Since.IsZero() {
 		return notKnown + seen.Why

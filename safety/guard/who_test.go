@@ -146,3 +146,28 @@ func TestWhoIsAskedAfterAllIsBack(t *testing.T) {
 		t.Errorf("asked %d times, %v", asked, err)
 	}
 }
+
+// failing is a witness with a fault.
+type failing struct{ scripted }
+
+func (failing) Start()                                 { panic("load") }
+func (failing) Writes(*tune.Tunable, string) tune.Seen { panic("ask") }
+
+// TestAWitnessThatFailsEndsNothing: neither while it begins nor when it is asked.
+func TestAWitnessThatFailsEndsNothing(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.guard.beginWitness(failing{})
+	b.apply(t, "r1", "q.plain=50", "n.vec@netns:1=4 5 6")
+	b.kernel.values["q.plain@host"] = "77"
+	got, err := b.guard.rollback("r1", "")
+	if err != nil || len(got) != 2 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	b.expect(t, map[string]string{"q.plain@host": "77", "n.vec@netns:1": "1 2 3"})
+	for _, r := range got {
+		if r.Outcome == Yielded && !strings.Contains(r.Detail, notKnown+"the watch failed (ask)") {
+			t.Errorf("%+v", r)
+		}
+	}
+}
