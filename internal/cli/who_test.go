@@ -120,7 +120,11 @@ func TestApplySaysWhoWrote(t *testing.T) {
 	data := t.TempDir()
 	const file = "/proc/sys/net/ipv4/tcp_fin_timeout"
 	r, pid := yieldOf(t, ns, data, "net.ipv4.tcp_fin_timeout=31", file, "31", "41")
-	want := fmt.Sprintf("; written by sh (pid %d, of cli.test, pid %d; uid 0", pid, os.Getpid())
+	self, err := os.ReadFile("/proc/self/comm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("; written by sh (pid %d, of %s, pid %d; uid 0", pid, strings.TrimSpace(string(self)), os.Getpid())
 	if r.Reason != tune.ReasonYielded || !strings.Contains(r.Detail, want) {
 		t.Errorf("%s %q does not say %q", r.Reason, r.Detail, want)
 	}

@@ -100,6 +100,11 @@ func TestYieldNamesTheWriter(t *testing.T) {
 	if !s.watches() {
 		t.Skip("the kernel does not tell who writes sysctls here")
 	}
+	comm, err := os.ReadFile("/proc/self/comm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	self := plain(strings.TrimSpace(string(comm)))
 	end := func(rollout string) string {
 		t.Helper()
 		got, err := c.Rollback(t.Context(), rollout, "test")
@@ -110,7 +115,7 @@ func TestYieldNamesTheWriter(t *testing.T) {
 	}
 	named := func(text string, pid int) {
 		t.Helper()
-		if want := fmt.Sprintf("; written by sh (pid %d, of guard.test, pid %d; uid 0", pid, os.Getpid()); !strings.Contains(text, want) || strings.Contains(text, notKnown) {
+		if want := fmt.Sprintf("; written by sh (pid %d, of %s, pid %d; uid 0", pid, self, os.Getpid()); !strings.Contains(text, want) || strings.Contains(text, notKnown) {
 			t.Errorf("%q does not say %q", text, want)
 		}
 	}
@@ -122,7 +127,7 @@ func TestYieldNamesTheWriter(t *testing.T) {
 	}
 	apply1(t, c, "r1", "17")
 	pid := shellWrites(t, "41")
-	_, err := c.Apply(t.Context(), "r1", []tune.Change{{Tunable: netNames()[1], Target: ownNetns(), Proposed: "18"}}, "test")
+	_, err = c.Apply(t.Context(), "r1", []tune.Change{{Tunable: netNames()[1], Target: ownNetns(), Proposed: "18"}}, "test")
 	named(fmt.Sprint(err), pid)
 	named(fmt.Sprint(c.Commit(t.Context(), "r1")), pid)
 	named(end("r1"), pid)
