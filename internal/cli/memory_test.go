@@ -2,13 +2,17 @@ package cli
 
 import (
 	"bufio"
+	bytesof "encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,7 +23,8 @@ import (
 // on stdin, one word a line: see [holdMemory].
 const memoryRole = "SEMANTOS_TEST_MEMORY"
 
-// holdMemory answers "MIB" by holding so much, 0 for none, with a line once it does.
+// holdMemory answers "MIB" by holding so much, 0 for none, with a line once it does. A negative number has it
+// take that much and give it back over and over until the next word.
 func holdMemory() int {
 	if err := os.WriteFile(filepath.Join(os.Getenv(memoryRole), "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -27,9 +32,20 @@ func holdMemory() int {
 	}
 	fmt.Println("here")
 	var held []byte
+	var churning chan struct{}
+	var churned sync.WaitGroup
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
 		mib, err := strconv.Atoi(lines.Text())
+		if churning != nil {
+			close(churning)
+			churned.Wait()
+			churning = nil
+		}
+		if mib < 0 {
+			churning = make(chan struct{})
+			churned.Go(func() { churn(-mib<<20, churning) })
+		}
 		if held != nil {
 			err = errors.Join(err, unix.Munmap(held))
 			held = nil
@@ -44,6 +60,32 @@ func holdMemory() int {
 		fmt.Println("held", mib)
 	}
 	return 0
+}
+
+// churn writes to fresh pages without end, before others where the kernel lets it.
+func churn(size int, stop <-chan struct{}) {
+	runtime.LockOSThread()
+	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, -20) // slower otherwise, and no less true
+	noise := rand.New(rand.NewPCG(1, 2))
+	for {
+		m, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+		if err != nil {
+			panic(err)
+		}
+		_ = unix.Madvise(m, unix.MADV_NOHUGEPAGE) // a kernel without huge pages has no such advice
+		for at := 0; at < size; at += 4096 {
+			for i := at; i < at+4096; i += 128 { // not all alike, or zram stores one word
+				bytesof.NativeEndian.PutUint64(m[i:], noise.Uint64())
+			}
+			select {
+			case <-stop:
+				_ = unix.Munmap(m)
+				return
+			default:
+			}
+		}
+		_ = unix.Munmap(m)
+	}
 }
 
 // memoryGroup is a control group with a memory limit, gone with the test.
