@@ -19,30 +19,60 @@ const (
 	overFew, overMany, many = 2.4, 3.0, 8
 	// eachAbove is the part of it that each run must reach by itself.
 	eachAbove = 0.75
+	// beside is the part of it by which the slots next to a treated one may rise too; above that, a burst
+	// reached into them.
+	beside = 0.7
+	// After early runs without an alarm one more is asked, for chance had many pairs by then, unless each
+	// is clear: 2.7 times as high, and no untreated slot ever was.
+	early, asked = 4, 3
+	clear        = 1.0
+	// chance is the most that as many runs in a row may have to be so high by themselves, as far as
+	// untreated slots tell it.
+	chance = 0.004
 )
 
 // Alarm reports plain harm at once, for what a [Sequence] needs many blocks to prove: each of the newest
 // runs of treated slots ended far above the untreated slots around it: least (a logarithm) on average, and
 // most of that each. A burst of load that reaches into an untreated neighbour is no harm, and one that
-// does not would have to hit each of the runs.
+// does not would have to hit each of the runs. After the [early] runs one more is asked, and where
+// untreated slots rise as far by themselves, as many as are not [byChance].
 //
 // It takes noise as it was among the untreated slots, so its errors are known by simulation alone
 // (docs/statistics.md). Ask it when a run has ended: the slot after it shows whether the load fell too.
 func Alarm(slots []Slot, least float64, runs int) bool {
 	ends := runEnds(slots)
-	if len(ends) < runs {
-		return false
-	}
 	need := excess(slots, least)
-	sum := 0.0
-	for _, at := range ends[len(ends)-runs:] {
-		by, ok := above(slots, at)
+	sum, lowest := 0.0, math.Inf(1)
+	for n := 1; n <= len(ends); n++ {
+		by, ok := above(slots, ends[len(ends)-n])
 		if !ok || by < eachAbove*need {
 			return false
 		}
-		sum += by
+		sum, lowest = sum+by, min(lowest, by)
+		if n >= runs && sum >= need*float64(n) && !byChance(slots, lowest, n, len(ends) > early) {
+			return true
+		}
 	}
-	return sum/float64(runs) >= need
+	return false
+}
+
+// byChance reports that as many treated runs in a row may be that high by themselves: untreated slots rise
+// as far above their own surroundings too often. Where none does, the noise alone decides.
+func byChance(slots []Slot, by float64, runs int, late bool) bool {
+	rose, all := 0, 0
+	for i, s := range slots {
+		if s.Treated || math.IsNaN(s.X) {
+			continue
+		}
+		all++
+		if own, ok := above(slots, i); ok && own >= by {
+			rose++
+		}
+	}
+	if late && runs < asked && (rose > 0 || by < clear) {
+		return true
+	}
+	return rose > 0 && math.Pow(float64(rose+1)/float64(all+2), float64(runs)) > chance
 }
 
 // excess is what treated slots must lie above untreated ones on average.
@@ -82,8 +112,8 @@ func runEnds(slots []Slot) []int {
 	return ends
 }
 
-// above is how far a treated slot lies above the untreated ones around it. ok is false when the nearest of
-// them went up with it, or there is nothing to hold it against.
+// above is how far a slot lies above the untreated ones around it. ok is false when the nearest of them
+// went up with it, or there is nothing to hold it against.
 func above(slots []Slot, at int) (by float64, ok bool) {
 	before, after := untreated(slots, at, -1), untreated(slots, at, +1)
 	around := slices.Concat(before, after)
@@ -91,9 +121,13 @@ func above(slots []Slot, at int) (by float64, ok bool) {
 		return 0, false
 	}
 	level := median(around)
+	// What was before a long run is long ago: a load that grew meanwhile stays where it is after it.
+	if long := at > 1 && slots[at].Treated && slots[at-1].Treated && slots[at-2].Treated; long && len(before)*len(after) > 0 {
+		level = max(median(before), median(after))
+	}
 	by = slots[at].X - level
 	for _, side := range [][]float64{before, after} {
-		if len(side) > 0 && side[0]-level > by/2 {
+		if len(side) > 0 && side[0]-level > beside*by {
 			return 0, false
 		}
 	}

@@ -8,13 +8,17 @@ import (
 
 const plain = 0.405 // log 1.5
 
-// row reads a row of slots: T and U at the usual level, t and u twice as high.
+// row reads a row of slots: T and U at the usual level, t and u twice as high, h is treated
+// and four times as high.
 func row(text string, noise func() float64) []Slot {
 	var out []Slot
 	for _, c := range text {
 		s := Slot{Treated: c == 'T' || c == 't', X: noise()}
 		if c == 't' || c == 'u' {
 			s.X += math.Ln2
+		}
+		if c == 'h' {
+			s.X, s.Treated = s.X+2*math.Ln2, true
 		}
 		out = append(out, s)
 	}
@@ -38,10 +42,18 @@ func TestAlarm(t *testing.T) {
 		"TUUTUTTttUtU":              true,  // late, after a good beginning
 		"UUUTTTTtUtU":               true,  // the last slot of a run is what counts
 		"tt":                        false, // nothing to hold them against
+		"TUUTUUTUUTUUtUUtU":         false, // after four good runs a doubling is shown by three
+		"TUUTUUTUUTUUtUUtUUtU":      true,
+		"TUUTUUTUUTUUhUUhU":         true,  // and what is four times as high by two
+		"UUtUUUTTTTTtUuuu":          false, // a load that grew in a long run
 	} {
 		if got := Alarm(row(text, still), plain, 2); got != want {
 			t.Errorf("%s: alarm %v", text, got)
 		}
+	}
+	often := row("UUUuUUUuUUUuUUU", still)
+	if !byChance(often, 0.6, 2, false) || byChance(often, 0.6, 5, false) || byChance(often, 1.2, 2, false) {
+		t.Error("two are chance where untreated slots rise as far by themselves, five are not")
 	}
 	if Alarm(row("tUUUtU", still), plain, 3) || !Alarm(row("tUUUtUtU", still), plain, 3) {
 		t.Error("three runs were asked for")

@@ -54,6 +54,9 @@ func writeTables(w io.Writer) ([]point, error) {
 		return nil, err
 	}
 	writePoints(w, points)
+	if err := writeNoisy(w); err != nil {
+		return nil, err
+	}
 	return points, writeComparison(w)
 }
 
