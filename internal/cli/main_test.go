@@ -26,6 +26,9 @@ func TestMain(m *testing.M) {
 		if os.Getenv(memoryRole) != "" {
 			return holdMemory()
 		}
+		if os.Getenv(answerRole) != "" {
+			return answerOnly()
+		}
 		dir, err := os.MkdirTemp("", "semantos-cli-test-")
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
+	"fmt"
 	"os"
 	"os/exec"
 	"syscall"
@@ -16,12 +18,13 @@ import (
 type servedHost struct {
 	ns    *hosttest.Namespace
 	data  string
+	ebpf  string // USE_EBPF; "": off
 	serve *exec.Cmd
 }
 
 func (h *servedHost) start(t *testing.T) {
 	t.Helper()
-	h.serve = exec.Command(binary, "--data-dir", h.data, "serve", "--listen", "127.0.0.1:19777", "--use-ebpf", "off")
+	h.serve = exec.Command(binary, "--data-dir", h.data, "serve", "--listen", "127.0.0.1:19777", "--use-ebpf", cmp.Or(h.ebpf, "off"))
 	h.serve.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + h.data}
 	var errs bytes.Buffer
 	h.serve.Stderr = &errs
@@ -37,13 +40,24 @@ func (h *servedHost) start(t *testing.T) {
 // kill ends serve with kill -9 and waits until its guard has put everything back.
 func (h *servedHost) kill(t *testing.T, name, original string) {
 	t.Helper()
+	h.killUntil(t, func() string {
+		if now := sysctl(t, h.ns, name); now != original {
+			return fmt.Sprintf("%s is %q, was %q", name, now, original)
+		}
+		return ""
+	})
+}
+
+// killUntil ends serve with kill -9 and waits until nothing is left of what it tried.
+func (h *servedHost) killUntil(t *testing.T, left func() string) {
+	t.Helper()
 	if err := h.serve.Process.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	_ = h.serve.Wait() // killed, and that is all
-	for deadline := time.Now().Add(10 * time.Second); sysctl(t, h.ns, name) != original; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); left() != ""; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s is %q after the kill, was %q", name, sysctl(t, h.ns, name), original)
+			t.Fatalf("after the kill %s", left())
 		}
 	}
 }
@@ -107,6 +121,74 @@ func TestServeGoesOnOnARealKernel(t *testing.T) {
 			t.Errorf("rollback: exit %d, tcp_rmem %q, was %q\n%s", got.exit, sysctl(t, h.ns, name), before, got.stderr)
 		}
 	}
+}
+
+// TestServeGoesOnOverTargets: kill -9 while some of four namespaces have the change; every one of them gets its
+// own value back, and the next serve goes on with the same targets, one of them at a time, with its own meter.
+func TestServeGoesOnOverTargets(t *testing.T) {
+	h := &servedHost{ns: freshHost(t), data: t.TempDir(), ebpf: "auto"}
+	meter := "ebpf:comm=" + comm(t)
+	args := []string{"--data-dir", h.data, "apply", "--yes", "--stage-time", "4s", "--steps", "25,50,100", "--margin", "0.9", "--slo-max-p95", "10000", "--meter", meter}
+	var all []*witness
+	for range 4 {
+		one := newHouse(t)
+		all = append(all, one.witness)
+		one.ns.Do(func() { slowServer(t, time.Millisecond) })
+		args = append(args, "--set", "net.ipv4.tcp_retries2@"+one.ns.Target+"=14")
+	}
+	h.start(t)
+	h.answers(t)
+	stop := watchAll(t, "14", all)
+	client := exec.Command(binary, args...)
+	var said bytes.Buffer
+	client.Stderr = &said
+	var err error
+	h.ns.Do(func() { err = client.Start() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := make(chan struct{})
+	go func() { _ = client.Wait(); close(left) }() // its serve is killed
+	was := h.until(t, "is in its second stage", func(r tune.Rollout) bool {
+		select {
+		case <-left:
+			t.Skip("probes cannot be loaded here: " + said.String())
+		default:
+		}
+		return r.Ended.IsZero() && stage(2)(r)
+	})
+	h.killUntil(t, func() string {
+		for _, w := range all {
+			if now := w.read(); now != w.original {
+				return fmt.Sprintf("%s is at %s, was %s", w.name, now, w.original)
+			}
+		}
+		return ""
+	})
+	killed := time.Now()
+	h.start(t)
+	r := h.until(t, "has ended", ended)
+	stop()
+	if disturbed(r) {
+		t.Skip("disturbed: " + r.Detail)
+	}
+	if r.ID != was.ID || r.Resumed != 1 || r.Meter != meter || r.State != tune.Committed && r.Reason != tune.ReasonInconclusive {
+		t.Errorf("it went on as %s, %s %s %q by %s, resumed %d", r.ID, r.State, r.Reason, r.Detail, r.Meter, r.Resumed)
+	}
+	for i, st := range r.Stages {
+		if st.Mode != "targets" || i > 0 && st.Compared+st.Treated == 0 {
+			t.Errorf("stage %d by %s, %d treated against %d: %s", i, st.Mode, st.Treated, st.Compared, st.Reason)
+		}
+	}
+	for _, w := range all {
+		if w.treated(killed, r.Ended) == 0 {
+			t.Errorf("%s was never treated again", w.name)
+		}
+	}
+	if got := inside(t, h.ns, h.data, "rollback", "--all"); r.State == tune.Committed && got.exit != 0 {
+		t.Errorf("rollback: exit %d %s", got.exit, got.stderr)
+	}
+	asBefore(t, all)
 }
 
 // answers waits for serve to listen.
