@@ -39,8 +39,8 @@ func (c *Console) apply(ctx echo.Context) error {
 	if err := req.check(); err != nil {
 		return err
 	}
-	if req.Meter != "" && !strings.HasPrefix(req.Meter, "ebpf:") {
-		return refuse(http.StatusBadRequest, "semantos apply --meter measures with others in the command line", "serve runs ebpf: meters only")
+	if req.Meter != "" && !strings.HasPrefix(req.Meter, "ebpf:") && !strings.HasPrefix(req.Meter, "device:") {
+		return refuse(http.StatusBadRequest, "semantos apply --meter measures with others in the command line", "serve runs ebpf: and device: meters only")
 	}
 	req.Actor = actor(ctx)
 	if accepts(ctx, "text/event-stream") {

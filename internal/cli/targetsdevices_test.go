@@ -123,7 +123,7 @@ func TestTargetsOfDevicesUndoHarm(t *testing.T) {
 	devices := loops(t, 5, [2]string{"scheduler", "none"}, [2]string{"read_ahead_kb", "256"})
 	readers(t, devices)
 	set, all := queueFile(devices, "read_ahead_kb")
-	got, r := applyTo(t, ns, "device:block/loop*,latency=off,files=new", set, all, "0", "--margin", "0.5", "--stage-time", "5s", "--steps", "20,50,100")
+	got, r := applyTo(t, ns, "device:block/loop*,latency=off,files=new", set, all, "0", "--stage-time", "5s", "--steps", "20,50,100")
 	endedAsHarm(t, got, r, all, 2*time.Second)
 }
 

@@ -62,7 +62,7 @@ func TestTargetsOfProcesses(t *testing.T) {
 	got, r := applyTo(t, ns, "ebpf:comm="+comm(t), set, all, "50001", "--margin", "0.9", "--stage-time", "10s", "--steps", "20,50,100")
 	endedHarmless(t, got, r)
 	exposedAsSaid(t, r, all, 2*time.Second, 0)
-	got, r = applyTo(t, ns, "ebpf:comm="+comm(t), set, all, "1000000000", "--margin", "0.5", "--stage-time", "5s", "--steps", "20,50,100")
+	got, r = applyTo(t, ns, "ebpf:comm="+comm(t), set, all, "50000000", "--stage-time", "5s", "--steps", "20,50,100")
 	endedAsHarm(t, got, r, all, 2*time.Second)
 }
 
@@ -148,7 +148,7 @@ func TestTargetsOfControlGroups(t *testing.T) {
 	endedHarmless(t, got, r)
 	exposedAsSaid(t, r, all, 3*time.Second, 0)
 	set, all = of(harmful[0])
-	got, r = applyTo(t, ns, "ebpf:comm="+comm(t), set, all, harmful[1], "--margin", "0.5", "--stage-time", "5s", "--steps", "20,50,100")
+	got, r = applyTo(t, ns, "ebpf:comm="+comm(t), set, all, harmful[1], "--stage-time", "5s", "--steps", "20,50,100")
 	endedAsHarm(t, got, r, all, 2*time.Second)
 }
 

@@ -155,14 +155,13 @@ func endedHarmless(t *testing.T, got result, r tune.Rollout) {
 	}
 }
 
-// endedAsHarm checks that a harmful change was put back in the first stage, from the few that had it: the
-// others never did.
+// endedAsHarm checks that a harmful change was put back as such, before all had it, after little exposure.
 func endedAsHarm(t *testing.T, got result, r tune.Rollout, all []*witness, slot time.Duration) {
 	t.Helper()
 	if len(r.Stages) == 0 {
 		t.Fatalf("exit %d, %s: %s\n%s", got.exit, r.State, r.Detail, got.stderr)
 	}
-	if r.State != tune.RolledBack || r.Reason != tune.ReasonWorse && r.Reason != tune.ReasonLimit || len(r.Stages) != 1 || r.Stages[0].Mode != "targets" {
+	if r.State != tune.RolledBack || r.Reason != tune.ReasonWorse && r.Reason != tune.ReasonLimit || len(r.Stages) > 2 || r.Stages[0].Mode != "targets" {
 		t.Errorf("a harmful change: %s (%s) %s after %d stages", r.State, r.Reason, r.Detail, len(r.Stages))
 	}
 	end := time.Now()
@@ -170,9 +169,9 @@ func endedAsHarm(t *testing.T, got result, r tune.Rollout, all []*witness, slot 
 	for _, w := range all {
 		sum += w.treated(r.Started, end)
 	}
-	// One target at a time: two treated slots undo it, and noise may ask for some more.
-	if sum == 0 || sum > 6*slot {
+	// Two treated slots of one target undo it; amid the noise of a busy machine some more, two or three at a time.
+	if sum == 0 || sum > 10*slot {
 		t.Errorf("targets had it for %.1f s in all, a slot is %.1f s", sum.Seconds(), slot.Seconds())
 	}
-	t.Logf("undone after %.1f s of one target each: %s", sum.Seconds(), r.Detail)
+	t.Logf("undone after %.1f s, all targets together: %s", sum.Seconds(), r.Detail)
 }
