@@ -129,10 +129,10 @@ func TestServeGoesOnOverTargets(t *testing.T) {
 	h := &servedHost{ns: freshHost(t), data: t.TempDir(), ebpf: "auto"}
 	meter := "ebpf:comm=" + comm(t)
 	args := []string{"--data-dir", h.data, "apply", "--yes", "--stage-time", "4s", "--steps", "25,50,100", "--margin", "0.9", "--slo-max-p95", "10000", "--meter", meter}
-	var all []*witness
+	var all []*exposureWitness
 	for range 4 {
 		one := newHouse(t)
-		all = append(all, one.witness)
+		all = append(all, one.exposureWitness)
 		one.ns.Do(func() { slowServer(t, time.Millisecond) })
 		args = append(args, "--set", "net.ipv4.tcp_retries2@"+one.ns.Target+"=14")
 	}

@@ -13,7 +13,7 @@ import (
 
 // house is a network namespace with a server that answers, and a witness of one of its tunables.
 type house struct {
-	*witness
+	*exposureWitness
 	ns *hosttest.Namespace
 }
 
@@ -37,7 +37,7 @@ func newHouse(t *testing.T) *house {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { file.Close() })
-	return &house{ns: ns, witness: &witness{name: ns.Target, read: func() string {
+	return &house{ns: ns, exposureWitness: &exposureWitness{name: ns.Target, read: func() string {
 		buf := make([]byte, 32)
 		n, _ := file.ReadAt(buf, 0)
 		return strings.TrimSpace(string(buf[:n]))
@@ -52,10 +52,10 @@ func TestTargetsExposeWhatTheySay(t *testing.T) {
 	meter, how := "ebpf:comm="+comm(t), []string{"--margin", "0.9", "--stage-time", "12s", "--steps", "20,50,100"}
 	args := append([]string{"--use-ebpf", "auto", "apply", "--meter", meter, "--dry-run", "--json"}, how...)
 	var set []string
-	var all []*witness
+	var all []*exposureWitness
 	for range n {
 		h := newHouse(t)
-		all = append(all, h.witness)
+		all = append(all, h.exposureWitness)
 		h.ns.Do(func() { slowServer(t, time.Millisecond) })
 		set = append(set, "net.ipv4.tcp_retries2@"+h.ns.Target)
 		args = append(args, "--set", set[len(set)-1]+"=14")

@@ -97,7 +97,7 @@ func load(t *testing.T, devices []string, how ...string) {
 }
 
 // queueFile names one file of each device's queue, for --set and for its witness.
-func queueFile(devices []string, file string) (set []string, all []*witness) {
+func queueFile(devices []string, file string) (set []string, all []*exposureWitness) {
 	for _, d := range devices {
 		set = append(set, "block/"+d+"/queue/"+file)
 		all = append(all, fileWitness(d, "/sys/block/"+d+"/queue/"+file))

@@ -26,7 +26,7 @@ func disturbed(r tune.Rollout) bool {
 }
 
 // applyTo tries a value on all targets that set names, watched, and takes it back; again when it was disturbed.
-func applyTo(t *testing.T, ns *hosttest.Namespace, meter string, set []string, all []*witness, value string, more ...string) (result, tune.Rollout) {
+func applyTo(t *testing.T, ns *hosttest.Namespace, meter string, set []string, all []*exposureWitness, value string, more ...string) (result, tune.Rollout) {
 	t.Helper()
 	data := filepath.Join(t.TempDir(), "data")
 	args := append([]string{"apply", "--meter", meter, "--yes", "--json", "--slo-max-p95", "10000"}, more...)
@@ -53,7 +53,7 @@ func applyTo(t *testing.T, ns *hosttest.Namespace, meter string, set []string, a
 func TestTargetsOfProcesses(t *testing.T) {
 	ns := freshHost(t)
 	var set []string
-	var all []*witness
+	var all []*exposureWitness
 	for range 5 {
 		pid := strconv.Itoa(answerer(t, "sleep", 5*time.Millisecond, nil))
 		set = append(set, "process/timerslack_ns@pid:"+pid)
@@ -136,7 +136,7 @@ func TestTargetsOfControlGroups(t *testing.T) {
 	for _, g := range gs {
 		answerer(t, "work", 20*time.Millisecond, func(pid int) { g.take(t, pid) })
 	}
-	of := func(file string) (set []string, all []*witness) {
+	of := func(file string) (set []string, all []*exposureWitness) {
 		for _, g := range gs {
 			set = append(set, "cgroup/"+file+"@"+g.target)
 			all = append(all, fileWitness(g.target, filepath.Join(g.dirs[0], file)))
@@ -157,14 +157,14 @@ func TestTargetsOfControlGroups(t *testing.T) {
 func TestTargetsOfSockets(t *testing.T) {
 	ns := freshHost(t)
 	var set []string
-	var all []*witness
+	var all []*exposureWitness
 	h := host.New(host.Config{})
 	t.Cleanup(func() { _ = h.Close() })
 	for range 20 {
 		var port uint16
 		ns.Do(func() { port = slowServer(t, 20*time.Millisecond) })
 		set = append(set, fmt.Sprintf("socket/listen_backlog@tcp:%d;%s", port, strings.Replace(ns.Target, ":", "=", 1)))
-		all = append(all, &witness{name: fmt.Sprintf("port %d", port), read: func() string { return "" }})
+		all = append(all, &exposureWitness{name: fmt.Sprintf("port %d", port), read: func() string { return "" }})
 	}
 	seen := &backlogs{host: h, netns: ns.Target}
 	for _, w := range all {

@@ -11,8 +11,8 @@ import (
 	"semantos/internal/tune"
 )
 
-// witness looks every few milliseconds, on its own, whether one of several like targets has a change.
-type witness struct {
+// exposureWitness looks every few milliseconds, on its own, whether one of several like targets has a change.
+type exposureWitness struct {
 	name string
 	read func() string // the kernel's value now
 
@@ -27,8 +27,8 @@ type turn struct {
 }
 
 // fileWitness looks at a file.
-func fileWitness(name, path string) *witness {
-	return &witness{name: name, read: func() string {
+func fileWitness(name, path string) *exposureWitness {
+	return &exposureWitness{name: name, read: func() string {
 		b, err := os.ReadFile(path)
 		if err != nil {
 			return err.Error()
@@ -38,7 +38,7 @@ func fileWitness(name, path string) *witness {
 }
 
 // watchAll has every witness look until stop is called, or the test ends.
-func watchAll(t *testing.T, changed string, all []*witness) (stop func()) {
+func watchAll(t *testing.T, changed string, all []*exposureWitness) (stop func()) {
 	t.Helper()
 	end := make(chan struct{})
 	var watching sync.WaitGroup
@@ -54,7 +54,7 @@ func watchAll(t *testing.T, changed string, all []*witness) (stop func()) {
 	return stop
 }
 
-func (w *witness) watch(stop <-chan struct{}, changed string) {
+func (w *exposureWitness) watch(stop <-chan struct{}, changed string) {
 	last := false
 	for {
 		select {
@@ -72,7 +72,7 @@ func (w *witness) watch(stop <-chan struct{}, changed string) {
 }
 
 // treated is how long the target had the change between two moments.
-func (w *witness) treated(from, to time.Time) time.Duration {
+func (w *exposureWitness) treated(from, to time.Time) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var sum time.Duration
@@ -100,7 +100,7 @@ func (w *witness) treated(from, to time.Time) time.Duration {
 // exposedAsSaid holds each partial stage against what its witnesses integrate: the share that it names and the
 // one that it reports, each within what one target has in one slot and the way of a write. slot is a
 // slot's length, untreated the slots before the first treated one.
-func exposedAsSaid(t *testing.T, r tune.Rollout, all []*witness, slot time.Duration, untreated int) {
+func exposedAsSaid(t *testing.T, r tune.Rollout, all []*exposureWitness, slot time.Duration, untreated int) {
 	t.Helper()
 	n := float64(len(all))
 	from := r.Started
@@ -132,7 +132,7 @@ func exposedAsSaid(t *testing.T, r tune.Rollout, all []*witness, slot time.Durat
 }
 
 // asBefore checks that every target has what it had.
-func asBefore(t *testing.T, all []*witness) {
+func asBefore(t *testing.T, all []*exposureWitness) {
 	t.Helper()
 	for _, w := range all {
 		if now := w.read(); now != w.original {
@@ -156,7 +156,7 @@ func endedHarmless(t *testing.T, got result, r tune.Rollout) {
 }
 
 // endedAsHarm checks that a harmful change was put back as such, before all had it, after little exposure.
-func endedAsHarm(t *testing.T, got result, r tune.Rollout, all []*witness, slot time.Duration) {
+func endedAsHarm(t *testing.T, got result, r tune.Rollout, all []*exposureWitness, slot time.Duration) {
 	t.Helper()
 	if len(r.Stages) == 0 {
 		t.Fatalf("exit %d, %s: %s\n%s", got.exit, r.State, r.Detail, got.stderr)
