@@ -7,5 +7,5 @@
 //
 // Two halves meet in a small typed protocol: the parent's half decides and speaks through guard.Client;
 // the guard's half acts, and outlives its parent long enough to undo what was not committed. Read
-// guard/journal_state.go first: the fold there says what every record means.
+// journal/state.go first: the fold there says what every record means.
 package safety

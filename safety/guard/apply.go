@@ -7,12 +7,13 @@ import (
 
 	"semantos/internal/tune"
 	"semantos/safety/audit"
+	"semantos/safety/journal"
 )
 
 // item is one change on its way: checked, and with what the journal will say.
 type item struct {
 	writeStep
-	intent *record // nil when this value was journaled before
+	intent *journal.Record // nil when this value was journaled before
 }
 
 // apply makes all changes of a bundle or none. The first apply of a rollout fixes the originals; later
@@ -21,10 +22,10 @@ func (g *engine) apply(ctx context.Context, rollout string, changes []tune.Chang
 	if f := g.frozen(); f != nil {
 		return nil, frozenError("apply", rollout, f)
 	}
-	if err := g.log.usable(); err != nil {
+	if err := g.log.Usable(); err != nil {
 		return nil, err
 	}
-	ro := g.state.rollouts[rollout]
+	ro := g.state.Rollouts[rollout]
 	switch {
 	case ro != nil && ro.Closed:
 		return nil, g.endedError(ro)
@@ -48,7 +49,7 @@ func (g *engine) apply(ctx context.Context, rollout string, changes []tune.Chang
 
 // undoApply puts back whatever a failed apply wrote. A rollout that never stood is closed with it.
 func (g *engine) undoApply(rollout string, first bool, cause error) error {
-	now := g.state.rollouts[rollout]
+	now := g.state.Rollouts[rollout]
 	if now == nil {
 		return nil // nothing was even journaled
 	}
@@ -118,13 +119,13 @@ func noOrderError(items []item) error {
 
 // journalAndWrite journals every distinct value of the bundle, then writes in order, part after part.
 func (g *engine) journalAndWrite(ctx context.Context, rollout string, parts []part) ([]Applied, error) {
-	var intents, again []record
+	var intents, again []journal.Record
 	for _, p := range parts {
 		for _, i := range p.finder.path() {
 			if it := p.items[i]; it.intent != nil {
 				intents = append(intents, *it.intent)
 			} else {
-				again = append(again, record{Kind: kindAgain, Rollout: rollout, Tunable: it.change.Tunable, Target: it.change.Target, ReadBack: it.change.Proposed})
+				again = append(again, journal.Record{Kind: journal.Again, Rollout: rollout, Tunable: it.change.Tunable, Target: it.change.Target, ReadBack: it.change.Proposed})
 			}
 		}
 	}
@@ -196,7 +197,7 @@ func refusable(err error) bool {
 // writeOne checks the identity once more, writes, and records what reads back.
 func (g *engine) writeOne(ctx context.Context, rollout string, it item) (tune.Value, error) {
 	c := it.change
-	en := g.state.rollouts[rollout].entry(c.Tunable, c.Target)
+	en := g.state.Rollouts[rollout].Entry(c.Tunable, c.Target)
 	if err := g.same(en); err != nil {
 		return "", fmt.Errorf("apply %s: %w", c.Tunable, err)
 	}
@@ -206,7 +207,7 @@ func (g *engine) writeOne(ctx context.Context, rollout string, it item) (tune.Va
 		return "", fmt.Errorf("apply %s on %s: %w", c.Tunable, c.Target, err)
 	}
 	g.say(audit.Entry{Kind: audit.Wrote, Rollout: rollout, Tunable: c.Tunable, Target: c.Target, Old: c.Current, New: c.Proposed, ReadBack: back})
-	done := record{Kind: kindDone, Rollout: rollout, Tunable: c.Tunable, Target: c.Target, New: c.Proposed, ReadBack: back}
+	done := journal.Record{Kind: journal.Done, Rollout: rollout, Tunable: c.Tunable, Target: c.Target, New: c.Proposed, ReadBack: back}
 	for i, v := range g.readAlso(en) {
 		if v != "" {
 			b := en.Also[i]
@@ -214,7 +215,7 @@ func (g *engine) writeOne(ctx context.Context, rollout string, it item) (tune.Va
 			done.Also = append(done.Also, b)
 		}
 	}
-	if it.intent == nil && en.Last == back && !en.inDoubt() {
+	if it.intent == nil && en.Last == back && !en.InDoubt() {
 		return back, nil // told by the "again" before it
 	}
 	if err := g.promise(ctx, false, done); err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"semantos/internal/tune"
 	"semantos/safety/audit"
+	"semantos/safety/journal"
 )
 
 // The guard alone appends to the log of decisions and writes: its own deeds as it does them, and what its
@@ -21,14 +22,14 @@ type auditor struct{ log *audit.Log }
 
 // before holds up a change while the log cannot be written, and lets the journal know the log's head where
 // a rollout is kept or ends: a log that was cut behind it is then found over a boot too.
-func (a *auditor) before(recs []record) error {
+func (a *auditor) before(recs []journal.Record) error {
 	for i := range recs {
 		switch recs[i].Kind {
-		case kindIntent, kindAgain, kindPersisting, kindReleasing:
+		case journal.Intent, journal.Again, journal.Persisting, journal.Releasing:
 			if err := a.log.Ready(); err != nil {
 				return err
 			}
-		case kindCommitted, kindPersisted, kindReleased, kindClosed:
+		case journal.Committed, journal.Persisted, journal.Released, journal.Closed:
 			if head, err := a.log.Sync(); err == nil && head.Seq > 0 {
 				recs[i].Log = &head
 			}
@@ -38,7 +39,7 @@ func (a *auditor) before(recs []record) error {
 }
 
 // after logs what the journal's records say of a whole rollout; what became of each value the engine says.
-func (a *auditor) after(recs []record, err error) {
+func (a *auditor) after(recs []journal.Record, err error) {
 	var out []audit.Entry
 	for _, r := range recs {
 		e := audit.Entry{Actor: r.Actor, Rollout: r.Rollout, Detail: r.Reason}
@@ -49,15 +50,15 @@ func (a *auditor) after(recs []record, err error) {
 			e.Files = append(e.Files, f.Path)
 		}
 		switch {
-		case r.Kind == kindClosed:
+		case r.Kind == journal.Closed:
 			e.Kind = audit.Closed
-		case r.Kind == kindUnpersisted:
+		case r.Kind == journal.Unpersisted:
 			e.Kind = audit.Unpin
-		case r.Kind == kindCommitted && err == nil:
+		case r.Kind == journal.Committed && err == nil:
 			e.Kind = audit.Commit
-		case (r.Kind == kindPersisted || r.Kind == kindReleased && len(r.Files) > 0) && err == nil:
+		case (r.Kind == journal.Persisted || r.Kind == journal.Released && len(r.Files) > 0) && err == nil:
 			e.Kind = audit.Persist
-		case err != nil && (r.Kind == kindIntent || r.Kind == kindCommitted || r.Kind == kindPersisting || r.Kind == kindPersisted):
+		case err != nil && (r.Kind == journal.Intent || r.Kind == journal.Committed || r.Kind == journal.Persisting || r.Kind == journal.Persisted):
 			e.Kind, e.Tunable, e.Target, e.New = audit.Refusal, r.Tunable, r.Target, r.New
 			e.Reason, e.Detail = "journal", fmt.Sprintf("%s was not recorded: %v", r.Kind, err)
 		default:
@@ -129,7 +130,7 @@ func (g *engine) behalf(rollout string) string {
 	if g.actor != "" {
 		return g.actor
 	}
-	if ro := g.state.rollouts[rollout]; ro != nil && ro.Actor != "" {
+	if ro := g.state.Rollouts[rollout]; ro != nil && ro.Actor != "" {
 		return ro.Actor
 	}
 	return actorGuard
@@ -156,7 +157,7 @@ func refusalWord(err error) string {
 }
 
 // sayPutBack logs what became of one value. A failure that is tried again and again is said once.
-func (g *engine) sayPutBack(r Restored, kind recordKind) {
+func (g *engine) sayPutBack(r Restored, kind journal.Kind) {
 	e := audit.Entry{Kind: audit.Restored, Rollout: r.Rollout, Tunable: r.Tunable, Target: r.Target, Old: r.Found, ReadBack: r.Value,
 		Reason: string(r.Outcome), Detail: r.Detail}
 	switch {
@@ -174,7 +175,7 @@ func (g *engine) sayPutBack(r Restored, kind recordKind) {
 		e.Kind = audit.Yielded
 	case r.Outcome == Gone:
 		e.Kind = audit.Gone
-	case kind == kindReverted:
+	case kind == journal.Reverted:
 		e.Kind = audit.Reverted
 	}
 	g.say(e)
@@ -251,9 +252,9 @@ func (s *guardServer) standing(ctx context.Context) *Audited {
 const standingWait = 50 * time.Millisecond
 
 // newAuditor prepares the log of a data folder; it is opened by the queue, where a dead disk hurts nobody.
-func (c Config) newAuditor(dataDir string, found scanned) *auditor {
-	return &auditor{log: audit.New(audit.Config{Dir: filepath.Dir(journalPath(dataDir)), DataDir: dataDir,
-		HeadFile: audit.HeadPath(c.RunDir, dataDir), Anchors: newestAnchor(found.records), Boot: c.BootID, Now: c.Now,
+func (c Config) newAuditor(dataDir string, found journal.Scanned) *auditor {
+	return &auditor{log: audit.New(audit.Config{Dir: filepath.Dir(journal.Path(dataDir)), DataDir: dataDir,
+		HeadFile: audit.HeadPath(c.RunDir, dataDir), Anchors: newestAnchor(found.Records), Boot: c.BootID, Now: c.Now,
 		Keep: c.AuditKeep, MaxBytes: c.AuditBytes})}
 }
 
@@ -262,7 +263,7 @@ func beganEntry() audit.Entry {
 }
 
 // anchors are the heads of the log that the journal knows.
-func anchors(recs []record) (out []audit.Anchor) {
+func anchors(recs []journal.Record) (out []audit.Anchor) {
 	for _, r := range recs {
 		if r.Log != nil {
 			out = append(out, audit.Anchor{Head: *r.Log, Where: fmt.Sprintf("the journal (%s %s)", r.Rollout, r.Kind)})
@@ -271,17 +272,7 @@ func anchors(recs []record) (out []audit.Anchor) {
 	return out
 }
 
-// lastAnchor finds the newest record of an ended rollout that knows the log's head; -1 when none does.
-func lastAnchor(recs []record) int {
-	for i := len(recs) - 1; i >= 0; i-- {
-		if recs[i].Kind == kindClosed && recs[i].Log != nil {
-			return i
-		}
-	}
-	return -1
-}
-
-func newestAnchor(recs []record) []audit.Anchor {
+func newestAnchor(recs []journal.Record) []audit.Anchor {
 	all := anchors(recs)
 	return all[max(0, len(all)-1):]
 }
@@ -290,7 +281,7 @@ func newestAnchor(recs []record) []audit.Anchor {
 // noted. It only reads, and needs no guard.
 func VerifyAudit(dataDir, runDir string, noted *audit.Head) (audit.Report, error) {
 	dataDir = absolute(dataDir)
-	path := journalPath(dataDir)
+	path := journal.Path(dataDir)
 	// The heads first: what is appended meanwhile only comes behind them.
 	all, err := audit.RunAnchor(audit.HeadPath(runDir, dataDir))
 	if err != nil && !errors.Is(err, os.ErrPermission) {
@@ -298,9 +289,9 @@ func VerifyAudit(dataDir, runDir string, noted *audit.Head) (audit.Report, error
 			Err: fmt.Errorf("%w: %w", tune.ErrCorrupt, err), Hint: "a restart of the host makes it anew"}
 	}
 	unread := err != nil
-	data, err := osDisk{}.ReadFile(path)
+	data, err := journal.HostDisk{}.ReadFile(path)
 	if err == nil {
-		all = append(all, anchors(scanJournal(data).records)...)
+		all = append(all, anchors(journal.Scan(data).Records)...)
 	}
 	if noted != nil {
 		all = append(all, audit.Anchor{Head: *noted, Where: audit.Noted})
@@ -313,4 +304,4 @@ func VerifyAudit(dataDir, runDir string, noted *audit.Head) (audit.Report, error
 }
 
 // AuditDir is where the log of a data folder lies.
-func AuditDir(dataDir string) string { return filepath.Dir(journalPath(absolute(dataDir))) }
+func AuditDir(dataDir string) string { return filepath.Dir(journal.Path(absolute(dataDir))) }

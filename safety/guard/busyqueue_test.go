@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"semantos/internal/tune"
+	"semantos/safety/journal"
 )
 
 // TestDamagedJournalTakesNothingFromABusyQueue: the queue cannot say what is wrong with the journal while it
@@ -14,13 +15,13 @@ func TestDamagedJournalTakesNothingFromABusyQueue(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.apply(t, "r0", "q.round=8192")
-	b.disk.files[journalPath("/data")][20] ^= 1
+	b.disk.Files[journal.Path("/data")][20] ^= 1
 	b.start()
-	bk, found := newBook(b.disk, "/data", "/run")
+	bk, found := journal.OpenBook(b.disk, "/data", "/run")
 	q := newQueue(bk)
 	defer q.stop(t.Context())
-	if found.badAt < 0 || !errors.Is(q.usable(), tune.ErrCorrupt) {
-		t.Fatalf("the journal is not damaged: %v", q.usable())
+	if found.BadAt < 0 || !errors.Is(q.Usable(), tune.ErrCorrupt) {
+		t.Fatalf("the journal is not damaged: %v", q.Usable())
 	}
 	b.guard.log = q
 	q.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"semantos/internal/tune"
+	"semantos/safety/journal"
 )
 
 // prepare validates every change against the catalogue and the machine before anything is journaled.
@@ -85,9 +86,9 @@ func (g *engine) inspect(rollout, actor string, it *item) error {
 	if err != nil {
 		return fmt.Errorf("apply %s: %w", c.Tunable, err)
 	}
-	var en *heldEntry
-	if ro := g.state.rollouts[rollout]; ro != nil {
-		en = ro.entry(c.Tunable, c.Target)
+	var en *journal.Entry
+	if ro := g.state.Rollouts[rollout]; ro != nil {
+		en = ro.Entry(c.Tunable, c.Target)
 	}
 	if en == nil {
 		if want := tune.Canonical(string(c.Current)); want != "" && want != live {
@@ -113,7 +114,7 @@ func (g *engine) inspect(rollout, actor string, it *item) error {
 	}
 	c.Current = live
 	if !slices.Contains(en.Wrote, c.Proposed) || en.Pending[c.Proposed] {
-		it.intent = &record{Kind: kindIntent, Rollout: rollout, Tunable: c.Tunable, Target: c.Target, How: &en.How,
+		it.intent = &journal.Record{Kind: journal.Intent, Rollout: rollout, Tunable: c.Tunable, Target: c.Target, How: &en.How,
 			Identity: en.Identity, Old: en.Old, New: c.Proposed, Pair: en.Pair, Also: en.Also, Boot: g.boot, Actor: actor}
 	}
 	return nil
@@ -122,7 +123,7 @@ func (g *engine) inspect(rollout, actor string, it *item) error {
 // free refuses what another rollout is trying right now, itself or through a counterpart, and the
 // counterpart of what this one has.
 func (g *engine) free(rollout string, s writeStep) error {
-	for _, ro := range g.state.open() {
+	for _, ro := range g.state.Open() {
 		if ro.ID != rollout && ro.Committed {
 			continue
 		}
@@ -147,16 +148,16 @@ func (g *engine) free(rollout string, s writeStep) error {
 // freeElsewhere refuses to stack on what a rollout of another data folder holds: neither journal would
 // know of the other, and whichever ends first would take its own value for somebody else's or for the original.
 func (g *engine) freeElsewhere(s writeStep, id tune.Identity) error {
-	copies, err := readCopies(g.disk, g.run)
+	copies, err := journal.ReadCopies(g.disk, g.run)
 	if err != nil {
 		return err
 	}
 	for _, c := range copies {
-		if len(c.records) == 0 || c.records[0].Boot != g.boot || g.state.rollouts[c.rollout()] != nil {
+		if len(c.Records) == 0 || c.Records[0].Boot != g.boot || g.state.Rollouts[c.Rollout()] != nil {
 			continue
 		}
-		state := loadState(scanJournal(readOrEmpty(g.disk, journalPath(c.dataDir))), []runCopy{c}, c.dataDir)
-		ro := state.rollouts[c.rollout()]
+		state := journal.Load(journal.Scan(readOrEmpty(g.disk, journal.Path(c.DataDir))), []journal.Copy{c}, c.DataDir)
+		ro := state.Rollouts[c.Rollout()]
 		if ro == nil || ro.Closed {
 			continue
 		}
@@ -168,8 +169,8 @@ func (g *engine) freeElsewhere(s writeStep, id tune.Identity) error {
 			// What something else has set since is nobody's of ours.
 			if live, err := g.act.Read(g.tunable(en.Tunable, en.How), en.Target); err == nil && live == en.Last {
 				return &tune.Error{Op: "apply", Subject: s.change.Tunable,
-					Err:  fmt.Errorf("%w: rollout %s of data folder %s holds %s", tune.ErrConflict, ro.ID, c.dataDir, en.Tunable),
-					Hint: fmt.Sprintf("use --data-dir %s, or first 'semantos rollback %s --data-dir %s'", c.dataDir, ro.ID, c.dataDir)}
+					Err:  fmt.Errorf("%w: rollout %s of data folder %s holds %s", tune.ErrConflict, ro.ID, c.DataDir, en.Tunable),
+					Hint: fmt.Sprintf("use --data-dir %s, or first 'semantos rollback %s --data-dir %s'", c.DataDir, ro.ID, c.DataDir)}
 			}
 		}
 	}
@@ -178,10 +179,10 @@ func (g *engine) freeElsewhere(s writeStep, id tune.Identity) error {
 
 // firstIntent gathers the originals: the tunable's own, its counterpart's, and those of what the kernel
 // changes with it.
-func (g *engine) firstIntent(rollout, actor string, it *item, id tune.Identity) (*record, error) {
-	h := howOf(it.t)
+func (g *engine) firstIntent(rollout, actor string, it *item, id tune.Identity) (*journal.Record, error) {
+	h := journal.HowOf(it.t)
 	c := it.change
-	r := &record{Kind: kindIntent, Rollout: rollout, Tunable: c.Tunable, Target: c.Target, How: &h, Identity: id,
+	r := &journal.Record{Kind: journal.Intent, Rollout: rollout, Tunable: c.Tunable, Target: c.Target, How: &h, Identity: id,
 		Old: c.Current, New: c.Proposed, Boot: g.boot, Actor: actor}
 	if it.t.Counterpart != "" {
 		b, err := g.beside(it.t.Counterpart, c.Target)
@@ -203,12 +204,12 @@ func (g *engine) firstIntent(rollout, actor string, it *item, id tune.Identity) 
 	return r, nil
 }
 
-func (g *engine) beside(name, target string) (beside, error) {
+func (g *engine) beside(name, target string) (journal.Beside, error) {
 	t, own, err := g.cat.Lookup(name)
 	if err != nil {
-		return beside{}, err
+		return journal.Beside{}, err
 	}
 	on := targetFor(t, own, target)
 	v, err := g.act.Read(t, on)
-	return beside{Tunable: t.Instance(on), Target: on, How: howOf(t), Value: v}, err
+	return journal.Beside{Tunable: t.Instance(on), Target: on, How: journal.HowOf(t), Value: v}, err
 }

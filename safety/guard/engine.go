@@ -8,6 +8,7 @@ import (
 
 	"semantos/internal/tune"
 	"semantos/safety/audit"
+	"semantos/safety/journal"
 )
 
 // Actuator reads and writes tunables of this host; internal/host is one.
@@ -34,13 +35,13 @@ type engine struct {
 	act   Actuator
 	cat   Catalogue
 	log   recorder
-	disk  disk
+	disk  journal.Disk
 	run   string // the run folder
 	data  string // the data folder
 	root  string
 	boot  string
 	now   func() time.Time
-	state *journalState
+	state *journal.State
 	// initNetns is the target of the machine's own network namespace: what is persisted holds there.
 	initNetns string
 
@@ -55,38 +56,38 @@ type engine struct {
 
 // tell records what has already happened, and never waits for the disk: the records follow in their order.
 // One that is lost leaves its entry in doubt, and the next start finds the original in place already.
-func (g *engine) tell(sync bool, recs ...record) {
+func (g *engine) tell(sync bool, recs ...journal.Record) {
 	for i := range recs {
 		recs[i].Time = g.now().UTC()
-		g.state.fold(recs[i])
+		g.state.Fold(recs[i])
 	}
-	g.log.later(sync, recs...)
+	g.log.Later(sync, recs...)
 }
 
 // promise records what is about to happen: nothing happens when it fails.
-func (g *engine) promise(ctx context.Context, sync bool, recs ...record) error {
+func (g *engine) promise(ctx context.Context, sync bool, recs ...journal.Record) error {
 	for i := range recs {
 		recs[i].Time = g.now().UTC()
 	}
-	err := g.log.record(ctx, sync, recs...)
+	err := g.log.Record(ctx, sync, recs...)
 	for _, r := range recs {
-		if err == nil || r.Kind == kindIntent { // a slow disk may still take an intent: it is ended in order
-			g.state.fold(r)
+		if err == nil || r.Kind == journal.Intent { // a slow disk may still take an intent: it is ended in order
+			g.state.Fold(r)
 		}
 	}
 	return err
 }
 
 // tunable prefers the catalogue's entry, and falls back to what the journal kept of it.
-func (g *engine) tunable(name string, h how) *tune.Tunable {
+func (g *engine) tunable(name string, h journal.How) *tune.Tunable {
 	if t, _, err := g.cat.Lookup(name); err == nil && t.Method == h.Method && t.Path == h.Path {
 		return t
 	}
-	return h.tunable()
+	return h.Tunable()
 }
 
-func (g *engine) held(rollout string) (*heldRollout, error) {
-	ro := g.state.rollouts[rollout]
+func (g *engine) held(rollout string) (*journal.Rollout, error) {
+	ro := g.state.Rollouts[rollout]
 	if ro == nil {
 		return nil, &tune.Error{Op: "find rollout", Subject: rollout, Err: tune.ErrUnknown,
 			Hint: "'semantos status' lists what is held, 'semantos history' what was"}
@@ -107,7 +108,7 @@ func (g *engine) revert(rollout string, targets ...string) ([]Restored, error) {
 	case ro.Committed:
 		return nil, &tune.Error{Op: "revert", Subject: rollout, Err: tune.ErrUsage, Hint: "it is committed: use rollback"}
 	}
-	out, recs := g.putBackAll(ro, kindReverted, targets...)
+	out, recs := g.putBackAll(ro, journal.Reverted, targets...)
 	g.tell(false, recs...)
 	return out, failures(out)
 }
@@ -128,7 +129,7 @@ func (g *engine) commit(ctx context.Context, rollout string) error {
 		return frozenError("commit", rollout, f)
 	}
 	for _, en := range ro.Entries {
-		if en.End == kindGone && ro.unit(en) {
+		if en.End == journal.Gone && isUnit(ro, en) {
 			continue // one of several like targets has vanished: the others are kept
 		}
 		if en.End != "" || !en.Away {
@@ -143,7 +144,7 @@ func (g *engine) commit(ctx context.Context, rollout string) error {
 			return g.driftError("commit", en, live)
 		}
 	}
-	err = g.promise(ctx, true, record{Kind: kindCommitted, Rollout: rollout, Actor: g.behalf(rollout)})
+	err = g.promise(ctx, true, journal.Record{Kind: journal.Committed, Rollout: rollout, Actor: g.behalf(rollout)})
 	return g.did(audit.Commit, err)
 }
 
@@ -164,12 +165,12 @@ func (g *engine) rollback(rollout, actor string) ([]Restored, error) {
 
 // finish puts back and says what is to be recorded after it. What could not be put back keeps the
 // rollout open, so that the next command tries again.
-func (g *engine) finish(ro *heldRollout, reason string) ([]Restored, []record, error) {
-	out, recs := g.putBackAll(ro, kindRestored)
+func (g *engine) finish(ro *journal.Rollout, reason string) ([]Restored, []journal.Record, error) {
+	out, recs := g.putBackAll(ro, journal.Restored)
 	unErr := g.unpersist(ro)
 	err := errors.Join(failures(out), unErr)
 	if err == nil {
-		recs = append(recs, record{Kind: kindClosed, Rollout: ro.ID, Reason: reason, Actor: g.behalf(ro.ID)})
+		recs = append(recs, journal.Record{Kind: journal.Closed, Rollout: ro.ID, Reason: reason, Actor: g.behalf(ro.ID)})
 	}
 	return out, recs, err
 }
@@ -191,29 +192,29 @@ func (g *engine) reopen(ctx context.Context, rollout string) error {
 			Hint: "start a new one"}
 	}
 	for _, en := range ro.Entries {
-		if en.End != kindRestored {
+		if en.End != journal.Restored {
 			return &tune.Error{Op: "go on with rollout", Subject: en.Tunable + " on " + en.Target,
 				Err: fmt.Errorf("%w: it was not put back but %s", tune.ErrDrifted, en.End), Hint: "find out what set it, then start a new one"}
 		}
 	}
-	return g.promise(ctx, true, record{Kind: kindReopened, Rollout: rollout})
+	return g.promise(ctx, true, journal.Record{Kind: journal.Reopened, Rollout: rollout})
 }
 
 // undoUncommitted ends every rollout that nobody committed, youngest first.
 func (g *engine) undoUncommitted(reason string) ([]Restored, error) {
 	var out []Restored
-	var recs []record
+	var recs []journal.Record
 	var errs []error
 	defer func(asked string) { g.actor = asked }(g.actor)
 	g.actor = actorGuard // nobody asked for this
-	open := g.state.open()
+	open := g.state.Open()
 	for i := len(open) - 1; i >= 0; i-- {
 		if open[i].Committed {
 			continue
 		}
 		got, ends, err := g.finish(open[i], reason)
 		for _, r := range ends {
-			g.state.fold(r) // an older rollout below looks at it
+			g.state.Fold(r) // an older rollout below looks at it
 		}
 		out, recs, errs = append(out, got...), append(recs, ends...), append(errs, err)
 	}
@@ -225,7 +226,7 @@ func (g *engine) undoUncommitted(reason string) ([]Restored, error) {
 
 // uncommitted reports whether anything would have to be put back.
 func (g *engine) uncommitted() bool {
-	for _, ro := range g.state.open() {
+	for _, ro := range g.state.Open() {
 		if !ro.Committed {
 			return true
 		}
@@ -233,7 +234,7 @@ func (g *engine) uncommitted() bool {
 	return false
 }
 
-func (g *engine) endedError(ro *heldRollout) error {
+func (g *engine) endedError(ro *journal.Rollout) error {
 	if f := g.frozen(); f != nil {
 		return frozenError("continue rollout", ro.ID, f)
 	}
@@ -241,7 +242,7 @@ func (g *engine) endedError(ro *heldRollout) error {
 		Hint: "its tunables were put back: start a new one"}
 }
 
-func (g *engine) driftError(op string, en *heldEntry, live tune.Value) error {
+func (g *engine) driftError(op string, en *journal.Entry, live tune.Value) error {
 	var r Restored
 	pairLive, _ := g.pairLive(en) // unread it tells nothing more
 	g.ask(&r, en, live, pairLive, false)

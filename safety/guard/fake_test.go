@@ -3,17 +3,14 @@ package guard
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"maps"
-	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"semantos/internal/tune"
+	"semantos/safety/journal"
+	"semantos/safety/journal/journaltest"
 )
 
 // crash is what a test's hook panics with where the process is to die.
@@ -174,100 +171,10 @@ func (c fakeCatalogue) Invariants(changed []tune.Change, current func(name, targ
 	return nil
 }
 
-// memDisk keeps files in a map and can crash or fail at any effect. A crash keeps what was written, as
-// the kernel does for a killed process.
-type memDisk struct {
-	files map[string][]byte
-	hook  func()
-	full  string // appends below this folder fail half-way, as on a full disk
-	dead  string // syncs below this folder fail
-	stuck string // this file cannot be removed
-}
-
-func newMemDisk() *memDisk { return &memDisk{files: map[string][]byte{}, hook: func() {}} }
-
-func (d *memDisk) ReadFile(path string) ([]byte, error) {
-	data, ok := d.files[path]
-	if !ok {
-		return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
-	}
-	return slices.Clone(data), nil
-}
-
-func (d *memDisk) Append(path string) (journalFile, error) {
-	d.hook()
-	if _, ok := d.files[path]; !ok {
-		d.files[path] = nil
-	}
-	return &memFile{d: d, path: path}, nil
-}
-
-func (d *memDisk) Replace(path string, data []byte, _ fs.FileMode) error {
-	d.hook()
-	if d.full != "" && strings.HasPrefix(path, d.full) {
-		return syscall.ENOSPC
-	}
-	d.files[path] = slices.Clone(data)
-	d.hook()
-	return nil
-}
-
-func (d *memDisk) Remove(path string) error {
-	d.hook()
-	if path == d.stuck {
-		return syscall.EPERM
-	}
-	delete(d.files, path)
-	return nil
-}
-
-func (d *memDisk) List(dir string) ([]string, error) {
-	var out []string
-	for _, path := range slices.Sorted(maps.Keys(d.files)) {
-		if filepath.Dir(path) == dir {
-			out = append(out, filepath.Base(path))
-		}
-	}
-	return out, nil
-}
-
-type memFile struct {
-	d    *memDisk
-	path string
-}
-
-func (f *memFile) Write(p []byte) (int, error) {
-	f.d.hook()
-	half := len(p) / 2
-	f.d.files[f.path] = append(f.d.files[f.path], p[:half]...)
-	if f.d.full != "" && strings.HasPrefix(f.path, f.d.full) {
-		return half, syscall.ENOSPC
-	}
-	f.d.hook()
-	f.d.files[f.path] = append(f.d.files[f.path], p[half:]...)
-	f.d.hook()
-	return len(p), nil
-}
-
-func (f *memFile) Sync() error {
-	if f.d.dead != "" && strings.HasPrefix(f.path, f.d.dead) {
-		return syscall.EIO
-	}
-	f.d.hook()
-	return nil
-}
-
-func (f *memFile) Truncate(size int64) error {
-	f.d.files[f.path] = f.d.files[f.path][:size]
-	return nil
-}
-
-func (f *memFile) Close() error { return nil }
-
 // bench is one fake machine on which guards come and go.
 type bench struct {
 	kernel *fakeKernel
-	disk   *memDisk
+	disk   *journaltest.Disk
 	boot   string
 	data   string
 	guard  *engine
@@ -278,17 +185,17 @@ type bench struct {
 
 func newBench(t interface{ Helper() }) *bench {
 	t.Helper()
-	b := &bench{kernel: newFakeKernel(), disk: newMemDisk(), boot: "boot-1", data: "/data"}
+	b := &bench{kernel: newFakeKernel(), disk: journaltest.New(), boot: "boot-1", data: "/data"}
 	b.start()
 	return b
 }
 
 // start is what a guard does before it serves.
 func (b *bench) start() {
-	copies, err := readCopies(b.disk, "/run")
-	bk, s := newBook(b.disk, b.data, "/run")
+	copies, err := journal.ReadCopies(b.disk, "/run")
+	bk, s := journal.OpenBook(b.disk, b.data, "/run")
 	b.guard = &engine{act: b.kernel, cat: newFakeCatalogue(), log: bk, disk: b.disk, run: "/run", data: b.data, boot: b.boot, initNetns: "netns:1",
-		now: func() time.Time { return time.Unix(1700000000, 0) }, state: loadState(s, copies, b.data)}
+		now: func() time.Time { return time.Unix(1700000000, 0) }, state: journal.Load(s, copies, b.data)}
 	if b.clock != nil {
 		b.guard.now = b.clock
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"semantos/internal/tune"
+	"semantos/safety/journal"
 )
 
 // schedules is how many random fault schedules run: all of them in make soak.
@@ -84,14 +85,14 @@ func (s *schedule) end() {
 	}
 	s.m.held = nil
 	s.compare()
-	for _, ro := range s.b.guard.state.open() { // put back while no disk could take that: said again
+	for _, ro := range s.b.guard.state.Open() { // put back while no disk could take that: said again
 		if _, err := s.b.guard.rollback(ro.ID, ""); err != nil {
 			s.t.Fatalf("said again: rollback of %s: %v", ro.ID, err)
 		}
 	}
 	s.b.start()
 	s.compare()
-	if open := s.b.guard.state.open(); len(open) != 0 {
+	if open := s.b.guard.state.Open(); len(open) != 0 {
 		s.t.Errorf("still held at the end: %+v", open[0])
 	}
 }
@@ -257,13 +258,13 @@ func (s *schedule) faults() (repair func()) {
 			return errno
 		}
 	case 3:
-		d.full = []string{"/data", "/run", "/"}[s.rng.IntN(3)]
-		s.say("  %s is full", d.full)
+		d.Full = []string{"/data", "/run", "/"}[s.rng.IntN(3)]
+		s.say("  %s is full", d.Full)
 	case 4:
-		d.dead = []string{"/data", "/run", "/"}[s.rng.IntN(3)]
-		s.say("  %s does not sync", d.dead)
+		d.Dead = []string{"/data", "/run", "/"}[s.rng.IntN(3)]
+		s.say("  %s does not sync", d.Dead)
 	}
-	return func() { k.fault, d.full, d.dead = nil, "", "" }
+	return func() { k.fault, d.Full, d.Dead = nil, "", "" }
 }
 
 // verb asks the guard for one thing, which may fail or kill it.
@@ -367,7 +368,7 @@ func (m *model) drop(id string) {
 func (s *schedule) settle() {
 	m := s.m
 	if open := m.open; open != nil {
-		ro := s.b.guard.state.rollouts[open.id]
+		ro := s.b.guard.state.Rollouts[open.id]
 		if ro != nil && ro.Committed {
 			m.held, m.open = append(m.held, open), nil
 		} else if _, err := s.b.guard.rollback(open.id, ""); err != nil && !errors.Is(err, tune.ErrUnknown) {
@@ -376,7 +377,7 @@ func (s *schedule) settle() {
 		m.open = nil
 	}
 	for _, r := range slices.Clone(m.held) {
-		ro := s.b.guard.state.rollouts[r.id]
+		ro := s.b.guard.state.Rollouts[r.id]
 		if ro.Closed {
 			m.drop(r.id)
 			continue
@@ -395,7 +396,7 @@ func (s *schedule) settle() {
 
 // again asks once more for the rollbacks of which no disk could be told: status still lists them as held.
 func (s *schedule) again() {
-	for _, ro := range s.b.guard.state.open() {
+	for _, ro := range s.b.guard.state.Open() {
 		if !slices.Contains(s.gone, ro.ID) {
 			continue
 		}
@@ -407,10 +408,10 @@ func (s *schedule) again() {
 }
 
 // halfBack reports whether a rollout that should stand does not, as far as it is still ours.
-func (s *schedule) halfBack(r *modelRollout, ro *heldRollout) bool {
+func (s *schedule) halfBack(r *modelRollout, ro *journal.Rollout) bool {
 	for _, en := range ro.Entries {
 		key := en.Tunable + "@" + en.Target
-		if _, ours := r.after[key]; ours && (en.End != "" || s.b.guard.state.above(en) == nil && s.b.kernel.values[key] != r.after[key]) {
+		if _, ours := r.after[key]; ours && (en.End != "" || s.b.guard.state.Above(en) == nil && s.b.kernel.values[key] != r.after[key]) {
 			return true
 		}
 	}
@@ -421,8 +422,8 @@ func (s *schedule) halfBack(r *modelRollout, ro *heldRollout) bool {
 // after it finds nothing to do.
 func (s *schedule) restart() {
 	if s.rng.IntN(4) == 0 {
-		path := journalPath("/data")
-		s.b.disk.files[path] = append(s.b.disk.files[path], `7f3a91c2 {"seq":9999,"kind":"int`...)
+		path := journal.Path("/data")
+		s.b.disk.Files[path] = append(s.b.disk.Files[path], `7f3a91c2 {"seq":9999,"kind":"int`...)
 		s.say("  its last record is torn")
 	}
 	for range s.rng.IntN(3) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"semantos/internal/tune"
+	"semantos/safety/journal"
 )
 
 // TestWhatWaitsIsBounded: a frame of a mebibyte can spell hundreds of thousands of changes. What is beyond a
@@ -58,13 +59,13 @@ func TestALongAnswerIsGiven(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, _, conn, end := served(t)
 		const many = 12000
-		h := how{Name: "n.vec", Scope: tune.ScopeNetns}
+		h := journal.How{Name: "n.vec", Scope: tune.ScopeNetns}
 		for i := range many {
-			b.guard.state.fold(record{Kind: kindIntent, Rollout: fmt.Sprintf("r-%d", i/maxChanges), Tunable: "n.vec", How: &h,
+			b.guard.state.Fold(journal.Record{Kind: journal.Intent, Rollout: fmt.Sprintf("r-%d", i/maxChanges), Tunable: "n.vec", How: &h,
 				Target: fmt.Sprintf("netns:%d", i), Old: "1 2 3", New: "4 5 6", Boot: b.boot})
 		}
 		for i := range many/maxChanges + 1 {
-			b.guard.state.fold(record{Kind: kindCommitted, Rollout: fmt.Sprintf("r-%d", i)})
+			b.guard.state.Fold(journal.Record{Kind: journal.Committed, Rollout: fmt.Sprintf("r-%d", i)})
 		}
 		if err := writeFrame(conn, wireRequest{ID: 7, Verb: verbManaged}); err != nil {
 			t.Fatal(err)

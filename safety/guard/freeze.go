@@ -12,6 +12,7 @@ import (
 
 	"semantos/internal/tune"
 	"semantos/safety/audit"
+	"semantos/safety/journal"
 )
 
 // A freeze is two small files: one in the data folder, which outlives a boot, and one in the run folder,
@@ -26,21 +27,21 @@ const freezeWait = 3 * time.Second
 
 // Freeze writes both files. Where one cannot be written the other still freezes, beside the error.
 func Freeze(dataDir, runDir string, f tune.Freeze) error {
-	return errors.Join(freezeRun(osDisk{}, runDir, f), freezeData(osDisk{}, absolute(dataDir), f))
+	return errors.Join(freezeRun(journal.HostDisk{}, runDir, f), freezeData(journal.HostDisk{}, absolute(dataDir), f))
 }
 
-func freezeRun(d disk, runDir string, f tune.Freeze) error {
+func freezeRun(d journal.Disk, runDir string, f tune.Freeze) error {
 	if err := os.MkdirAll(runDir, 0o700); err != nil {
-		return runDirError(runDir, err)
+		return journal.RunDirError(runDir, err)
 	}
 	path := filepath.Join(runDir, freezeName)
 	if err := writeFreeze(d, path, f); err != nil {
-		return runDirError(path, err)
+		return journal.RunDirError(path, err)
 	}
 	return nil
 }
 
-func freezeData(d disk, dataDir string, f tune.Freeze) error {
+func freezeData(d journal.Disk, dataDir string, f tune.Freeze) error {
 	done := make(chan error, 1)
 	path := filepath.Join(dataDir, freezeName)
 	go func() { done <- writeFreeze(d, path, f) }()
@@ -57,7 +58,7 @@ func freezeData(d disk, dataDir string, f tune.Freeze) error {
 	}
 }
 
-func writeFreeze(d disk, path string, f tune.Freeze) error {
+func writeFreeze(d journal.Disk, path string, f tune.Freeze) error {
 	data, err := json.Marshal(f)
 	if err != nil {
 		return err
@@ -66,9 +67,9 @@ func writeFreeze(d disk, path string, f tune.Freeze) error {
 }
 
 // Thaw removes both files, and that of the data folder whose command said it.
-func Thaw(dataDir, runDir string) error { return thaw(osDisk{}, dataDir, runDir) }
+func Thaw(dataDir, runDir string) error { return thaw(journal.HostDisk{}, dataDir, runDir) }
 
-func thaw(d disk, dataDir, runDir string) error {
+func thaw(d journal.Disk, dataDir, runDir string) error {
 	paths := []string{filepath.Join(absolute(dataDir), freezeName), filepath.Join(runDir, freezeName)}
 	for _, f := range []*tune.Freeze{readFreeze(d, paths[0]), readFreeze(d, paths[1])} {
 		if f != nil && f.DataDir != "" {
@@ -94,9 +95,11 @@ func thaw(d disk, dataDir, runDir string) error {
 
 // Frozen says whether a freeze stands for this data folder or for the host, and whose; nil for none. A
 // file that cannot be read or understood freezes all the same.
-func Frozen(dataDir, runDir string) *tune.Freeze { return frozen(osDisk{}, absolute(dataDir), runDir) }
+func Frozen(dataDir, runDir string) *tune.Freeze {
+	return frozen(journal.HostDisk{}, absolute(dataDir), runDir)
+}
 
-func frozen(d disk, dataDir, runDir string) *tune.Freeze {
+func frozen(d journal.Disk, dataDir, runDir string) *tune.Freeze {
 	for _, dir := range []string{runDir, dataDir} {
 		if dir == "" {
 			continue
@@ -110,7 +113,7 @@ func frozen(d disk, dataDir, runDir string) *tune.Freeze {
 
 // readFreeze gives nil where there is no file, and where it is another user's to see: then nothing here
 // could be changed either.
-func readFreeze(d disk, path string) *tune.Freeze {
+func readFreeze(d journal.Disk, path string) *tune.Freeze {
 	data, err := d.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, fs.ErrPermission) {
 		return nil
@@ -141,7 +144,7 @@ func (g *engine) frozen() *tune.Freeze {
 		asked := g.asked
 		if asked == nil {
 			asked = make(chan *tune.Freeze, 1)
-			go func(d disk, dir string) { asked <- frozen(d, dir, "") }(g.disk, g.data)
+			go func(d journal.Disk, dir string) { asked <- frozen(d, dir, "") }(g.disk, g.data)
 		}
 		old := g.asked != nil
 		g.asked = asked

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"semantos/internal/tune"
+	"semantos/safety/journal"
 )
 
 func TestApplyRevertCommitRollback(t *testing.T) {
@@ -29,7 +30,7 @@ func TestApplyRevertCommitRollback(t *testing.T) {
 	}
 	b.start() // the guard ended; a later command starts another
 	b.expect(t, map[string]string{"q.plain@host": "70", "n.vec@netns:1": "4 5 6", "q.round@host": "8192"})
-	m := b.guard.state.managed(b.boot, true)
+	m := b.guard.state.Managed(b.boot, true)
 	if len(m) != 3 || m[0].State != "committed" || m[0].Original != "5" || m[0].Current != "70" {
 		t.Errorf("managed %+v", m)
 	}
@@ -246,9 +247,9 @@ func TestFullDiskStopsChangesNotRestores(t *testing.T) {
 			b := newBench(t)
 			b.apply(t, "r1", "q.plain=50")
 			if fault == "full" {
-				b.disk.full = "/data"
+				b.disk.Full = "/data"
 			} else {
-				b.disk.dead = "/data"
+				b.disk.Dead = "/data"
 			}
 			_, err := b.guard.apply(t.Context(), "r2", changes("q.round=8192"), "")
 			if !errors.Is(err, tune.ErrStorage) || tune.Hint(err) == "" {
@@ -264,7 +265,7 @@ func TestFullDiskStopsChangesNotRestores(t *testing.T) {
 			b.untouched(t)
 			b.start()
 			b.untouched(t)
-			b.disk.full, b.disk.dead = "", ""
+			b.disk.Full, b.disk.Dead = "", ""
 			b.kernel.values["q.plain@host"] = "50" // a person's choice, after ours ended
 			b.start()
 			b.expect(t, map[string]string{"q.plain@host": "50"})
@@ -294,7 +295,7 @@ func TestAnotherBootClosesWhatIsNotPersisted(t *testing.T) {
 	b.kernel.values["q.low@host"] = "7"      // by chance: not ours any more
 	b.start()
 	b.expect(t, map[string]string{"q.round@host": "8192", "q.low@host": "7"})
-	m := b.guard.state.managed(b.boot, true)
+	m := b.guard.state.Managed(b.boot, true)
 	if len(m) != 1 || m[0].State != "persisted" || m[0].Rollout != "r2" {
 		t.Errorf("managed %+v", m)
 	}
@@ -341,7 +342,7 @@ func TestHeldDescriptorEndsWithItsGuard(t *testing.T) {
 		t.Errorf("persist: %v", err)
 	}
 	b.start()
-	if m := b.guard.state.managed(b.boot, true); len(m) != 0 {
+	if m := b.guard.state.Managed(b.boot, true); len(m) != 0 {
 		t.Errorf("managed %+v", m)
 	}
 }
@@ -375,15 +376,15 @@ func TestPersist(t *testing.T) {
 	if !strings.Contains(string(tmpfiles), "\nw /sys/q/plain - - - - 50\n") {
 		t.Errorf("tmpfiles.d holds %q", tmpfiles)
 	}
-	b.disk.files[files[1]] = []byte("mine now\n")
+	b.disk.Files[files[1]] = []byte("mine now\n")
 	if _, err := b.guard.rollback("r1", ""); err != nil {
 		t.Fatal(err)
 	}
 	b.untouched(t)
-	if _, ok := b.disk.files[files[0]]; ok {
+	if _, ok := b.disk.Files[files[0]]; ok {
 		t.Error("sysctl.d file stays")
 	}
-	if string(b.disk.files[files[1]]) != "mine now\n" {
+	if string(b.disk.Files[files[1]]) != "mine now\n" {
 		t.Error("a file that somebody made theirs was removed")
 	}
 }
@@ -395,16 +396,16 @@ func TestPersistRefusesWhatABootForgets(t *testing.T) {
 	if err := b.guard.commit(t.Context(), "r1"); err != nil {
 		t.Fatal(err)
 	}
-	before := len(b.disk.files)
+	before := len(b.disk.Files)
 	if _, err := b.guard.persist(t.Context(), "r1"); !errors.Is(err, tune.ErrUnsupported) || !strings.Contains(err.Error(), "n.vec") {
 		t.Errorf("got %v", err)
 	}
-	if len(b.disk.files) != before {
+	if len(b.disk.Files) != before {
 		t.Error("wrote a part of it")
 	}
-	for _, en := range []heldEntry{
-		{How: how{Scope: tune.ScopeSocket, Method: tune.MethodBacklog}}, {How: how{Scope: tune.ScopeCgroup, Method: tune.MethodCgroup}},
-		{How: how{Scope: tune.ScopeProcess, Method: tune.MethodSysctl}}, {How: how{Scope: tune.ScopeHost, Method: tune.MethodDMALatency}},
+	for _, en := range []journal.Entry{
+		{How: journal.How{Scope: tune.ScopeSocket, Method: tune.MethodBacklog}}, {How: journal.How{Scope: tune.ScopeCgroup, Method: tune.MethodCgroup}},
+		{How: journal.How{Scope: tune.ScopeProcess, Method: tune.MethodSysctl}}, {How: journal.How{Scope: tune.ScopeHost, Method: tune.MethodDMALatency}},
 	} {
 		if b.guard.cannotPersist(&en) == "" {
 			t.Errorf("%s/%s would be persisted", en.How.Scope, en.How.Method)
@@ -431,7 +432,7 @@ func TestPersistDiesAtEveryEffect(t *testing.T) {
 		})
 		b.start()
 		count := func() (n int) {
-			for path := range b.disk.files {
+			for path := range b.disk.Files {
 				if strings.HasPrefix(path, "/etc/") {
 					n++
 				}
@@ -439,7 +440,7 @@ func TestPersistDiesAtEveryEffect(t *testing.T) {
 			return n
 		}
 		b.expect(t, map[string]string{"q.plain@host": "50", "q.round@host": "8192"})
-		m := b.guard.state.managed(b.boot, true)
+		m := b.guard.state.Managed(b.boot, true)
 		persisted := len(m) == 2 && m[0].State == "persisted"
 		if n := count(); persisted != (n == 2) || !persisted && n != 0 || answered && !persisted {
 			t.Fatalf("died at effect %d: %d files, %+v", effects, n, m)

@@ -10,23 +10,25 @@ import (
 	"time"
 
 	"semantos/internal/tune"
+	"semantos/safety/journal"
+	"semantos/safety/journal/journaltest"
 )
 
-// hungDisk is a memDisk whose writes below the data folder block from hang to release, as on a frozen
+// hungDisk is a disk of journaltest whose writes below the data folder block from hang to release, as on a frozen
 // file system; the run folder goes on.
 type hungDisk struct {
-	*memDisk
+	*journaltest.Disk
 	gate chan struct{} // nil: it answers
 }
 
 type hungFile struct {
-	journalFile
+	journal.DiskFile
 	d    *hungDisk
 	path string
 }
 
-func (d *hungDisk) Append(path string) (journalFile, error) {
-	f, err := d.memDisk.Append(path)
+func (d *hungDisk) Append(path string) (journal.DiskFile, error) {
+	f, err := d.Disk.Append(path)
 	return hungFile{f, d, path}, err
 }
 
@@ -38,12 +40,12 @@ func (d *hungDisk) wait(path string) {
 
 func (f hungFile) Write(p []byte) (int, error) {
 	f.d.wait(f.path)
-	return f.journalFile.Write(p)
+	return f.DiskFile.Write(p)
 }
 
 func (f hungFile) Sync() error {
 	f.d.wait(f.path)
-	return f.journalFile.Sync()
+	return f.DiskFile.Sync()
 }
 
 func (d *hungDisk) hang() (release func()) {
@@ -55,8 +57,8 @@ func (d *hungDisk) hang() (release func()) {
 // queued is a bench whose journal is written by the queue's goroutine, as in the guard process.
 func queuedBench(t *testing.T) (*bench, *hungDisk, *queue) {
 	b := newBench(t)
-	d := &hungDisk{memDisk: b.disk}
-	bk, _ := newBook(d, b.data, "/run")
+	d := &hungDisk{Disk: b.disk}
+	bk, _ := journal.OpenBook(d, b.data, "/run")
 	q := newQueue(bk)
 	b.guard.log, b.guard.disk = q, d
 	return b, d, q
@@ -97,8 +99,8 @@ func TestRestoreNeverWaitsForTheDisk(t *testing.T) {
 				release()
 				q.stop(t.Context())
 				b.start()
-				if len(b.guard.state.open()) != 0 && name != "revert" {
-					t.Errorf("the journal does not know the end: %+v", b.guard.state.open()[0])
+				if len(b.guard.state.Open()) != 0 && name != "revert" {
+					t.Errorf("the journal does not know the end: %+v", b.guard.state.Open()[0])
 				}
 				b.untouched(t)
 			})
@@ -129,15 +131,15 @@ func TestGuardDiesAfterAnUnrecordedRestore(t *testing.T) {
 					t.Fatal(err)
 				}
 				left := b.disk // what a killed guard leaves: nothing of the restore
-				b.disk = newMemDisk()
-				maps.Copy(b.disk.files, left.files)
-				if n := len(scanJournal(b.disk.files[journalPath("/data")]).records); n == 0 {
+				b.disk = journaltest.New()
+				maps.Copy(b.disk.Files, left.Files)
+				if n := len(journal.Scan(b.disk.Files[journal.Path("/data")]).Records); n == 0 {
 					t.Fatal("nothing was journaled at all")
 				}
 				b.start()
 				b.untouched(t)
-				if b.err != nil || len(b.guard.state.open()) != 0 {
-					t.Errorf("recovery left %+v: %v", b.guard.state.open(), b.err)
+				if b.err != nil || len(b.guard.state.Open()) != 0 {
+					t.Errorf("recovery left %+v: %v", b.guard.state.Open(), b.err)
 				}
 				for _, r := range b.found.Restored {
 					if r.Outcome != Already {
@@ -237,7 +239,7 @@ func TestARestoreNeedsNotWaitBehindTheDisk(t *testing.T) {
 				end()
 				b.start()
 				b.untouched(t)
-				if open := b.guard.state.open(); len(open) != 0 {
+				if open := b.guard.state.Open(); len(open) != 0 {
 					t.Errorf("the journal's end does not agree: %+v", *open[0])
 				}
 			})
@@ -254,7 +256,7 @@ func TestQueueThatIsFullLosesRecordsNotRestores(t *testing.T) {
 		b.apply(t, "a-1", "q.low=12")
 		release := d.hang()
 		for range queueLength + 10 {
-			q.later(false, record{Kind: kindReverted, Rollout: "x", Tunable: "q.low", Target: "host"})
+			q.Later(false, journal.Record{Kind: journal.Reverted, Rollout: "x", Tunable: "q.low", Target: "host"})
 		}
 		if _, err := b.guard.rollback("a-1", "uid 0"); err != nil {
 			t.Error(err)

@@ -7,11 +7,13 @@ import (
 	"time"
 
 	"semantos/internal/tune"
+	"semantos/safety/journal"
+	"semantos/safety/journal/journaltest"
 )
 
-// silentDisk is a memDisk of which nothing below a folder is read, as on a disk that is gone.
+// silentDisk is a disk of journaltest of which nothing below a folder is read, as on a disk that is gone.
 type silentDisk struct {
-	*memDisk
+	*journaltest.Disk
 	below string
 	gate  chan struct{}
 }
@@ -20,7 +22,7 @@ func (d *silentDisk) ReadFile(path string) ([]byte, error) {
 	if d.below != "" && strings.HasPrefix(path, d.below) {
 		<-d.gate
 	}
-	return d.memDisk.ReadFile(path)
+	return d.Disk.ReadFile(path)
 }
 
 // TestAFreezeIsLookedForBesideADeadDisk: while values stand, the guard looks for a freeze every moment. A data
@@ -30,7 +32,7 @@ func TestAFreezeIsLookedForBesideADeadDisk(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
-		d := &silentDisk{memDisk: b.disk, gate: make(chan struct{})}
+		d := &silentDisk{Disk: b.disk, gate: make(chan struct{})}
 		b.guard.disk = d
 		b.apply(t, "a-1", "q.low=12")
 		d.below = "/data"
@@ -68,19 +70,19 @@ func TestHalfAPersistIsTakenBackAfterTheValues(t *testing.T) {
 		if err := b.guard.commit(t.Context(), "kept"); err != nil {
 			t.Fatal(err)
 		}
-		file := keptFile{Path: "/etc/sysctl.d/zz.conf", Content: "half"}
-		if err := b.guard.promise(t.Context(), true, record{Kind: kindPersisting, Rollout: "kept", Files: []keptFile{file}}); err != nil {
+		file := journal.File{Path: "/etc/sysctl.d/zz.conf", Content: "half"}
+		if err := b.guard.promise(t.Context(), true, journal.Record{Kind: journal.Persisting, Rollout: "kept", Files: []journal.File{file}}); err != nil {
 			t.Fatal(err)
 		}
-		b.disk.files[file.Path] = []byte("half")
+		b.disk.Files[file.Path] = []byte("half")
 		b.apply(t, "tried", "q.low=12")
-		d := &silentDisk{memDisk: b.disk, below: "/etc", gate: make(chan struct{})}
-		copies, err := readCopies(d, "/run")
+		d := &silentDisk{Disk: b.disk, below: "/etc", gate: make(chan struct{})}
+		copies, err := journal.ReadCopies(d, "/run")
 		if err != nil {
 			t.Fatal(err)
 		}
-		bk, s := newBook(d, b.data, "/run")
-		b.guard.disk, b.guard.log, b.guard.state = d, bk, loadState(s, copies, b.data)
+		bk, s := journal.OpenBook(d, b.data, "/run")
+		b.guard.disk, b.guard.log, b.guard.state = d, bk, journal.Load(s, copies, b.data)
 		done := make(chan error, 1)
 		go func() {
 			_, err := b.guard.recoverAll(copies, b.data, "/run")
@@ -92,7 +94,7 @@ func TestHalfAPersistIsTakenBackAfterTheValues(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		if left := b.disk.files[file.Path]; left != nil {
+		if left := b.disk.Files[file.Path]; left != nil {
 			t.Errorf("half a persist left %q", left)
 		}
 	})

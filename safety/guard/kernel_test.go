@@ -7,6 +7,8 @@ import (
 
 	"semantos/internal/host"
 	"semantos/internal/tune"
+	"semantos/safety/journal"
+	"semantos/safety/journal/journaltest"
 )
 
 // pairCatalogue has a real pair of this host, which means nothing unless overcommit_memory is 2.
@@ -40,21 +42,21 @@ func TestRealPairComesBack(t *testing.T) {
 		}
 	})
 	h := host.New(host.Config{})
-	start := func(d *memDisk) *engine {
-		copies, err := readCopies(d, "/run")
+	start := func(d *journaltest.Disk) *engine {
+		copies, err := journal.ReadCopies(d, "/run")
 		if err != nil {
 			t.Fatal(err)
 		}
-		bk, s := newBook(d, "/data", "/run")
+		bk, s := journal.OpenBook(d, "/data", "/run")
 		g := newBench(t).guard
-		g.act, g.cat, g.log, g.disk, g.state = h, pairCatalogue{}, bk, d, loadState(s, copies, "/data")
+		g.act, g.cat, g.log, g.disk, g.state = h, pairCatalogue{}, bk, d, journal.Load(s, copies, "/data")
 		if _, err := g.recoverAll(copies, "/data", "/run"); err != nil {
 			t.Fatal(err)
 		}
 		return g
 	}
 	for effects := 0; ; effects++ {
-		d := newMemDisk()
+		d := journaltest.New()
 		g := start(d)
 		b := &bench{kernel: newFakeKernel(), disk: d}
 		died := b.mayDie(effects, func() {

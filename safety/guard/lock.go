@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"semantos/internal/tune"
+	"semantos/safety/journal"
 )
 
 // hostLock is the one-writer lock in the run folder, whatever the data folder. The kernel drops it with
@@ -22,11 +23,11 @@ type hostLock struct{ file *os.File }
 // restores.
 func lockHost(runDir string, wait time.Duration) (*hostLock, error) {
 	if err := os.MkdirAll(runDir, 0o700); err != nil {
-		return nil, runDirError(runDir, err)
+		return nil, journal.RunDirError(runDir, err)
 	}
 	f, err := os.OpenFile(filepath.Join(runDir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, runDirError(runDir, err)
+		return nil, journal.RunDirError(runDir, err)
 	}
 	for deadline := time.Now().Add(wait); ; time.Sleep(20 * time.Millisecond) {
 		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
@@ -54,14 +55,6 @@ func busyError(path string) error {
 	}
 	return &tune.Error{Op: "lock", Subject: path, Err: fmt.Errorf("%w (%s)", tune.ErrBusy, who),
 		Hint: "use that semantos (a running serve is reached through its socket), or stop it first: " + who}
-}
-
-func runDirError(runDir string, err error) error {
-	sentinel, hint := tune.ErrStorage, "check that the folder can be written"
-	if errors.Is(err, os.ErrPermission) {
-		sentinel, hint = tune.ErrNotPermitted, "run as root: changing tunables needs it"
-	}
-	return &tune.Error{Op: "use run folder", Subject: runDir, Err: fmt.Errorf("%w: %w", sentinel, err), Hint: hint}
 }
 
 // guardAlive reports whether a guard holds the lock now, without keeping it.

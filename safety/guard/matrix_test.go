@@ -21,7 +21,7 @@ func TestFaultMatrixNamesTests(t *testing.T) {
 		t.Fatalf("the fault matrix names %d tests", len(named))
 	}
 	var source strings.Builder
-	for _, glob := range []string{"*_test.go", "../rollout/*_test.go", "../lookout/*_test.go", "../../internal/cli/*_test.go"} {
+	for _, glob := range []string{"*_test.go", "../journal/*_test.go", "../rollout/*_test.go", "../lookout/*_test.go", "../../internal/cli/*_test.go"} {
 		files, err := filepath.Glob(glob)
 		if err != nil {
 			t.Fatal(err)

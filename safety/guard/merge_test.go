@@ -4,24 +4,26 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+
+	"semantos/safety/journal"
 )
 
 // lose takes the last record out of the journal, as a file system does that fails before it was synced.
-func (b *bench) lose(t *testing.T, kind recordKind) {
+func (b *bench) lose(t *testing.T, kind journal.Kind) {
 	t.Helper()
-	path := journalPath("/data")
-	data := b.disk.files[path]
+	path := journal.Path("/data")
+	data := b.disk.Files[path]
 	last := bytes.LastIndexByte(data[:len(data)-1], '\n') + 1
 	if !strings.Contains(string(data[last:]), `"kind":"`+string(kind)+`"`) {
 		t.Fatalf("the last record is %s", data[last:])
 	}
-	b.disk.files[path] = data[:last]
+	b.disk.Files[path] = data[:last]
 }
 
 // harm damages the newest record of a kind in the journal.
-func (b *bench) harm(t *testing.T, kind recordKind) {
+func (b *bench) harm(t *testing.T, kind journal.Kind) {
 	t.Helper()
-	data := b.disk.files[journalPath("/data")]
+	data := b.disk.Files[journal.Path("/data")]
 	at := bytes.LastIndex(data, []byte(`"kind":"`+string(kind)+`"`))
 	if at < 0 {
 		t.Fatalf("no record %s", kind)
@@ -39,7 +41,7 @@ func TestCopyGoesOnWhereTheJournalLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.apply(t, "r1", "q.plain=50")
-	b.lose(t, kindAgain)
+	b.lose(t, journal.Again)
 	b.start()
 	b.untouched(t)
 }
@@ -51,7 +53,7 @@ func TestDoneIsKnownFromTheCopy(t *testing.T) {
 	b := newBench(t)
 	b.apply(t, "r1", "q.plain=50")
 	b.kernel.values["q.plain@host"] = "901"
-	b.harm(t, kindDone)
+	b.harm(t, journal.Done)
 	b.start()
 	b.expect(t, map[string]string{"q.plain@host": "901"})
 }
@@ -61,15 +63,15 @@ func TestDoneIsKnownFromTheCopy(t *testing.T) {
 func TestEndsAreSaidAgain(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	b.kernel.fault = func(bool) error { b.disk.full = "/data"; return nil } // what was written is not recorded
+	b.kernel.fault = func(bool) error { b.disk.Full = "/data"; return nil } // what was written is not recorded
 	if _, err := b.guard.apply(t.Context(), "r1", changes("q.plain=50"), ""); err == nil {
 		t.Fatal("applied on a full disk")
 	}
-	b.kernel.fault, b.disk.full = nil, ""
+	b.kernel.fault, b.disk.Full = nil, ""
 	b.untouched(t)
 	b.start()
 	b.kernel.values["q.plain@host"] = "901"
-	b.harm(t, kindClosed)
+	b.harm(t, journal.Closed)
 	b.start()
 	b.expect(t, map[string]string{"q.plain@host": "901"})
 }
@@ -80,11 +82,11 @@ func TestReopenedAfterAFullDisk(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.apply(t, "r1", "q.plain=50")
-	b.disk.full = "/data"
+	b.disk.Full = "/data"
 	if _, err := b.guard.rollback("r1", ""); err != nil {
 		t.Fatal(err)
 	}
-	b.disk.full = ""
+	b.disk.Full = ""
 	if err := b.guard.reopen(t.Context(), "r1"); err != nil {
 		t.Fatal(err)
 	}

@@ -85,7 +85,7 @@ func TestANamespaceThatIsNotWhatItNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The kernel gives inodes again, and cookies never: another cookie is another namespace.
-	g.state.rollouts["r1"].Entries[0].Identity["cookie"] = "1"
+	g.state.Rollouts["r1"].Entries[0].Identity["cookie"] = "1"
 	c.Proposed = "42"
 	refusal(t, g, "r1", c, tune.ErrGone)
 	swapped(t, g, "r1")

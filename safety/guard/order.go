@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"semantos/internal/tune"
+	"semantos/safety/journal"
 )
 
 // writeStep is one write of a bundle: what it changes and the tunable behind it.
@@ -168,13 +169,13 @@ func groups(changes []tune.Change) [][]int {
 	return out
 }
 
-// unit reports whether an entry belongs to one of several like targets of its rollout, of which another
+// isUnit reports whether an entry belongs to one of several like targets of its rollout, of which another
 // still stands.
-func (ro *heldRollout) unit(en *heldEntry) bool {
+func isUnit(ro *journal.Rollout, en *journal.Entry) bool {
 	changes := make([]tune.Change, len(ro.Entries))
 	for i, e := range ro.Entries {
 		changes[i] = tune.Change{Tunable: e.Tunable, Scope: e.How.Scope, Target: e.Target}
 	}
-	stands := func(e *heldEntry) bool { return e.End == "" && e.Target != en.Target }
+	stands := func(e *journal.Entry) bool { return e.End == "" && e.Target != en.Target }
 	return len(tune.Units(changes)) > 1 && slices.ContainsFunc(ro.Entries, stands)
 }

@@ -3,6 +3,8 @@ package guard
 import (
 	"syscall"
 	"testing"
+
+	"semantos/safety/journal"
 )
 
 // TestBusyForAMoment: what is busy for a moment is put back all the same, what is busy for longer is told and
@@ -22,7 +24,7 @@ func TestBusyForAMoment(t *testing.T) {
 			}
 			return nil
 		}
-		got, recs := b.guard.putBackAll(b.guard.state.rollouts["r1"], kindReverted)
+		got, recs := b.guard.putBackAll(b.guard.state.Rollouts["r1"], journal.Reverted)
 		if len(got) != 1 || got[0].Outcome != c.want {
 			t.Errorf("busy %d times: %+v, %+v", c.busy, got, recs)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"semantos/internal/tune"
 	"semantos/safety/audit"
+	"semantos/safety/journal"
 )
 
 // persist writes what a committed rollout holds where the next boot reads it: sysctl.d for sysctls,
@@ -35,7 +36,7 @@ func (g *engine) persist(ctx context.Context, rollout string) ([]string, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := g.promise(ctx, true, record{Kind: kindPersisting, Rollout: rollout, Files: files, Actor: g.behalf(rollout)}); err != nil {
+	if err := g.promise(ctx, true, journal.Record{Kind: journal.Persisting, Rollout: rollout, Files: files, Actor: g.behalf(rollout)}); err != nil {
 		return nil, err
 	}
 	for _, f := range files {
@@ -44,13 +45,13 @@ func (g *engine) persist(ctx context.Context, rollout string) ([]string, error) 
 				Hint: "the change holds until reboot; make the folder writable and persist again"}, g.unpersist(ro))
 		}
 	}
-	if err := g.promise(ctx, true, record{Kind: kindPersisted, Rollout: rollout, Files: files, Actor: g.behalf(rollout)}); err != nil {
+	if err := g.promise(ctx, true, journal.Record{Kind: journal.Persisted, Rollout: rollout, Files: files, Actor: g.behalf(rollout)}); err != nil {
 		return nil, errors.Join(err, g.unpersist(ro))
 	}
 	return g.paths(files), g.did(audit.Persist, nil)
 }
 
-func (g *engine) plannedFiles(ro *heldRollout) ([]keptFile, error) {
+func (g *engine) plannedFiles(ro *journal.Rollout) ([]journal.File, error) {
 	var sysctl, tmpfiles []string
 	for _, en := range ro.Entries {
 		if en.End != "" {
@@ -60,7 +61,7 @@ func (g *engine) plannedFiles(ro *heldRollout) ([]keptFile, error) {
 			return nil, &tune.Error{Op: "persist", Subject: en.Tunable + " on " + en.Target,
 				Err: fmt.Errorf("%w: %s", tune.ErrUnsupported, reason), Hint: "it holds until rollback or reboot; nothing was written"}
 		}
-		path := en.How.tunable().PathOf(en.Target)
+		path := en.How.Tunable().PathOf(en.Target)
 		switch en.How.Method {
 		case tune.MethodSysctl:
 			sysctl = append(sysctl, fmt.Sprintf("%s = %s\n", sysctlKey(path), en.Last))
@@ -71,7 +72,7 @@ func (g *engine) plannedFiles(ro *heldRollout) ([]keptFile, error) {
 		}
 	}
 	head := fileHead(ro.ID)
-	var files []keptFile
+	var files []journal.File
 	for _, kind := range []struct {
 		dir   string
 		lines []string
@@ -79,7 +80,7 @@ func (g *engine) plannedFiles(ro *heldRollout) ([]keptFile, error) {
 		if len(kind.lines) == 0 {
 			continue
 		}
-		f := keptFile{Path: fmt.Sprintf("%s/zz-semantos-%011d-%s.conf", kind.dir, g.now().Unix(), ro.ID),
+		f := journal.File{Path: fmt.Sprintf("%s/zz-semantos-%011d-%s.conf", kind.dir, g.now().Unix(), ro.ID),
 			Content: head + strings.Join(kind.lines, "")}
 		before, err := g.disk.ReadFile(g.below(f.Path))
 		switch {
@@ -100,7 +101,7 @@ func fileHead(rollout string) string {
 func folderOf(file string) string { return path.Dir(file) }
 
 // cannotPersist gives the reason why an entry has no place where the next boot would find it.
-func (g *engine) cannotPersist(en *heldEntry) string {
+func (g *engine) cannotPersist(en *journal.Entry) string {
 	switch en.How.Scope {
 	case tune.ScopeNetns:
 		if g.initNetns == "" || en.Target != g.initNetns {
@@ -132,8 +133,8 @@ func sysctlKey(path string) string {
 func escapeTmpfiles(path string) string { return strings.ReplaceAll(path, "%", "%%") }
 
 // unpersist puts the configuration files back as they were, where they are still as we wrote them.
-func (g *engine) unpersist(ro *heldRollout) error {
-	if !ro.outlives() {
+func (g *engine) unpersist(ro *journal.Rollout) error {
+	if !ro.Outlives() {
 		return nil
 	}
 	var errs []error
@@ -145,7 +146,7 @@ func (g *engine) unpersist(ro *heldRollout) error {
 		case err != nil:
 			errs = append(errs, err)
 			continue
-		case string(now) != f.Content && string(now) != f.Before && !ro.refiled(f.Path, string(now)):
+		case string(now) != f.Content && string(now) != f.Before && !refiled(ro, f.Path, string(now)):
 			continue // somebody made it theirs
 		case f.Existed:
 			err = g.disk.Replace(g.below(f.Path), []byte(f.Before), 0o644)
@@ -158,18 +159,18 @@ func (g *engine) unpersist(ro *heldRollout) error {
 		return &tune.Error{Op: "remove persisted files of", Subject: ro.ID, Err: fmt.Errorf("%w: %w", tune.ErrStorage, err),
 			Hint: "remove by hand: " + strings.Join(g.paths(ro.Files), " ")}
 	}
-	g.tell(true, record{Kind: kindUnpersisted, Rollout: ro.ID, Actor: g.behalf(ro.ID)}) // the files are back; the record may follow later
+	g.tell(true, journal.Record{Kind: journal.Unpersisted, Rollout: ro.ID, Actor: g.behalf(ro.ID)}) // the files are back; the record may follow later
 	return nil
 }
 
 // refiled reports whether a release had already written the file anew.
-func (ro *heldRollout) refiled(path, content string) bool {
-	return slices.ContainsFunc(ro.Refiled, func(f keptFile) bool { return f.Path == path && f.Content == content })
+func refiled(ro *journal.Rollout, path, content string) bool {
+	return slices.ContainsFunc(ro.Refiled, func(f journal.File) bool { return f.Path == path && f.Content == content })
 }
 
 func (g *engine) below(path string) string { return filepath.Join("/", g.root, path) }
 
-func (g *engine) paths(files []keptFile) []string {
+func (g *engine) paths(files []journal.File) []string {
 	out := make([]string, len(files))
 	for i, f := range files {
 		out[i] = g.below(f.Path)

@@ -10,6 +10,7 @@ import (
 
 	"semantos/internal/tune"
 	"semantos/safety/audit"
+	"semantos/safety/journal"
 )
 
 // The protocol between a command and its guard: frames of a 4 byte big-endian length and one JSON
@@ -157,7 +158,7 @@ func readUpTo(most uint32, r io.Reader, into any) error {
 	if _, err := io.ReadFull(r, body); err != nil {
 		return fmt.Errorf("read frame: %w", err)
 	}
-	if err := strictJSON(body, into); err != nil {
+	if err := journal.StrictJSON(body, into); err != nil {
 		return fmt.Errorf("%w: %w", errProtocol, err)
 	}
 	return nil

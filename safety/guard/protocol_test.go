@@ -122,7 +122,7 @@ func FuzzProtocol(f *testing.F) {
 			}
 		}
 		committed := false
-		for _, ro := range b.guard.state.open() {
+		for _, ro := range b.guard.state.Open() {
 			committed = committed || ro.Committed
 		}
 		if _, err := b.guard.undoUncommitted("end"); err != nil {

@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"semantos/internal/tune"
+	"semantos/safety/journal"
 )
 
 // model is what must be true of the fake machine, told without looking at the journal.
@@ -73,7 +74,7 @@ func TestRandomCrashes(t *testing.T) {
 		for range rapid.IntRange(1, 14).Draw(rt, "steps") {
 			step(rt, b, m)
 		}
-		b.disk.full, b.disk.dead = "", ""
+		b.disk.Full, b.disk.Dead = "", ""
 		b.start()
 		compare(rt, b, m)
 		for i := len(m.held) - 1; i >= 0; i-- {
@@ -119,10 +120,10 @@ func step(rt *rapid.T, b *bench, m *model) {
 		compare(rt, b, m)
 		return
 	case "full":
-		b.disk.full = "/data"
+		b.disk.Full = "/data"
 		return
 	case "repair":
-		b.disk.full = ""
+		b.disk.Full = ""
 		return
 	}
 	died := b.mayDie(budget, func() { b.act(rt, m, op) })
@@ -159,7 +160,7 @@ func (b *bench) act(rt *rapid.T, m *model, op string) {
 		}
 	case "revert":
 		if m.open != nil {
-			if _, err := b.guard.revert(m.open.id); err != nil && b.disk.full == "" {
+			if _, err := b.guard.revert(m.open.id); err != nil && b.disk.Full == "" {
 				rt.Fatalf("revert: %v", err)
 			}
 			compare(rt, b, m)
@@ -170,7 +171,7 @@ func (b *bench) act(rt *rapid.T, m *model, op string) {
 			compare(rt, b, m)
 		}
 	case "release":
-		if r := releasable(m); r != nil && m.open == nil && b.disk.full == "" {
+		if r := releasable(m); r != nil && m.open == nil && b.disk.Full == "" {
 			key := rapid.SampledFrom(slices.Sorted(maps.Keys(r.after))).Draw(rt, "let go")
 			if _, err := b.guard.release(ctx, r.id, named(key), ""); err != nil {
 				rt.Fatalf("release: %v", err)
@@ -185,7 +186,7 @@ func (b *bench) act(rt *rapid.T, m *model, op string) {
 			}
 			m.open = nil
 			compare(rt, b, m)
-		} else if len(m.held) > 0 && b.disk.full == "" {
+		} else if len(m.held) > 0 && b.disk.Full == "" {
 			r := rapid.SampledFrom(m.held).Draw(rt, "held")
 			if _, err := b.guard.rollback(r.id, ""); err != nil {
 				rt.Fatalf("rollback: %v", err)
@@ -202,12 +203,12 @@ func settle(rt *rapid.T, b *bench, m *model, op string) {
 	m.open = nil
 	switch {
 	case op == "commit" && open != nil:
-		if ro := b.guard.state.rollouts[open.id]; ro != nil && ro.Committed {
+		if ro := b.guard.state.Rollouts[open.id]; ro != nil && ro.Committed {
 			*m = *m.with(open)
 		}
 	case op == "release":
 		for _, r := range m.held {
-			for _, en := range b.guard.state.rollouts[r.id].Entries {
+			for _, en := range b.guard.state.Rollouts[r.id].Entries {
 				if en.Released {
 					delete(r.after, en.Tunable+"@"+en.Target)
 				}
@@ -215,7 +216,7 @@ func settle(rt *rapid.T, b *bench, m *model, op string) {
 		}
 	case op == "rollback" && open == nil:
 		for _, r := range slices.Clone(m.held) {
-			ro := b.guard.state.rollouts[r.id]
+			ro := b.guard.state.Rollouts[r.id]
 			if ro != nil && ro.Closed {
 				*m = *m.without(r.id)
 				continue
@@ -242,9 +243,9 @@ func releasable(m *model) *modelRollout {
 	return nil
 }
 
-func halfBack(b *bench, ro *heldRollout) bool {
+func halfBack(b *bench, ro *journal.Rollout) bool {
 	for _, en := range ro.Entries {
-		if b.guard.state.above(en) == nil && b.kernel.values[en.Tunable+"@"+en.Target] != en.Last {
+		if b.guard.state.Above(en) == nil && b.kernel.values[en.Tunable+"@"+en.Target] != en.Last {
 			return true
 		}
 	}
@@ -258,9 +259,9 @@ func (b *bench) mayDie(effects int, fn func()) (died bool) {
 			panic(crash{})
 		}
 	}
-	b.kernel.hook, b.disk.hook = hook, hook
+	b.kernel.hook, b.disk.Hook = hook, hook
 	defer func() {
-		b.kernel.hook, b.disk.hook = func() {}, func() {}
+		b.kernel.hook, b.disk.Hook = func() {}, func() {}
 		switch r := recover(); r {
 		case nil:
 		case crash{}:
@@ -304,7 +305,7 @@ func TestCrashAtEveryEffect(t *testing.T) {
 		if b.err != nil {
 			t.Fatalf("effect %d: %v", effects, b.err)
 		}
-		if ro := b.guard.state.rollouts["r1"]; ro != nil && ro.Committed {
+		if ro := b.guard.state.Rollouts["r1"]; ro != nil && ro.Committed {
 			b.expect(t, map[string]string{"q.plain@host": "50", "p.bytes@host": "8192", "m.mode@host": "on", "n.vec@netns:1": "4 5 6"})
 		} else if committed {
 			t.Fatalf("effect %d: the commit was forgotten", effects)
@@ -335,8 +336,8 @@ func TestRandomBytesInJournal(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.apply(t, "r1", "q.plain=50", "n.vec@netns:1=4 5 6", "m.mode=on")
-		path := journalPath("/data")
-		data := b.disk.files[path]
+		path := journal.Path("/data")
+		data := b.disk.Files[path]
 		at := rng.IntN(len(data))
 		data[at] ^= byte(1 + rng.IntN(255))
 		b.start()

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"semantos/internal/tune"
+	"semantos/safety/journal"
 )
 
 // Recovered is what a starting guard found and did about a dead one.
@@ -18,28 +19,28 @@ type Recovered struct {
 
 // recoverAll brings the machine to where every rollout is committed or as before: it closes what an
 // earlier boot left, and restores what a dead guard left under this data folder or another.
-func (g *engine) recoverAll(copies []runCopy, dataDir, runDir string) (Recovered, error) {
+func (g *engine) recoverAll(copies []journal.Copy, dataDir, runDir string) (Recovered, error) {
 	var out Recovered
-	var closings []record
+	var closings []journal.Record
 	var errs []error
 	for _, c := range copies {
-		if id := c.rollout(); c.dataDir == dataDir && g.state.rollouts[id] != nil && g.state.rollouts[id].Closed {
-			closings = append(closings, c.ends()...)
-			closings = append(closings, record{Kind: kindClosed, Rollout: id, Reason: g.state.rollouts[id].Reason})
+		if id := c.Rollout(); c.DataDir == dataDir && g.state.Rollouts[id] != nil && g.state.Rollouts[id].Closed {
+			closings = append(closings, c.Ends()...)
+			closings = append(closings, journal.Record{Kind: journal.Closed, Rollout: id, Reason: g.state.Rollouts[id].Reason})
 		}
 	}
-	for _, ro := range g.state.open() {
+	for _, ro := range g.state.Open() {
 		switch {
 		case ro.Boot != g.boot && ro.Persisted:
 			out.Notes = append(out.Notes, fmt.Sprintf("rollout %s is persisted: the boot applied it again", ro.ID))
-		case ro.Boot != g.boot && !ro.outlives():
-			closings = append(closings, record{Kind: kindClosed, Rollout: ro.ID, Reason: "the host was booted since"})
+		case ro.Boot != g.boot && !ro.Outlives():
+			closings = append(closings, journal.Record{Kind: journal.Closed, Rollout: ro.ID, Reason: "the host was booted since"})
 		}
 	}
 	if len(closings) > 0 {
 		g.tell(false, closings...) // said again at the next start otherwise
 	}
-	for _, ro := range g.state.open() {
+	for _, ro := range g.state.Open() {
 		errs = append(errs, g.dropDescriptors(ro))
 	}
 	restored, err := g.undoUncommitted("its guard died")
@@ -48,7 +49,7 @@ func (g *engine) recoverAll(copies []runCopy, dataDir, runDir string) (Recovered
 	released, err := g.releasePending()
 	out.Restored, errs = append(out.Restored, released...), append(errs, err)
 	for _, c := range copies {
-		if c.dataDir == dataDir {
+		if c.DataDir == dataDir {
 			continue
 		}
 		got, err := g.recoverOther(c, runDir)
@@ -65,25 +66,25 @@ func (g *engine) recoverAll(copies []runCopy, dataDir, runDir string) (Recovered
 // disk that may hang. Only what is committed is ever persisted.
 func (g *engine) unpersistHalf() error {
 	var errs []error
-	for _, ro := range g.state.open() {
+	for _, ro := range g.state.Open() {
 		if !ro.Persisting {
 			continue
 		}
 		errs = append(errs, g.unpersist(ro))
-		if ro.Boot != g.boot && !ro.outlives() {
-			g.tell(false, record{Kind: kindClosed, Rollout: ro.ID, Reason: "the host was booted since"})
+		if ro.Boot != g.boot && !ro.Outlives() {
+			g.tell(false, journal.Record{Kind: journal.Closed, Rollout: ro.ID, Reason: "the host was booted since"})
 		}
 	}
 	return errors.Join(errs...)
 }
 
 // dropDescriptors ends what only a descriptor of the dead guard held.
-func (g *engine) dropDescriptors(ro *heldRollout) error {
-	var recs []record
+func (g *engine) dropDescriptors(ro *journal.Rollout) error {
+	var recs []journal.Record
 	left := 0
 	for _, en := range ro.Entries {
 		if en.How.Method == tune.MethodDMALatency && en.End == "" {
-			recs = append(recs, record{Kind: kindGone, Rollout: ro.ID, Tunable: en.Tunable, Target: en.Target,
+			recs = append(recs, journal.Record{Kind: journal.Gone, Rollout: ro.ID, Tunable: en.Tunable, Target: en.Target,
 				Reason: "it was held by a descriptor of a guard that has ended"})
 		} else if en.End == "" {
 			left++
@@ -93,7 +94,7 @@ func (g *engine) dropDescriptors(ro *heldRollout) error {
 		return nil
 	}
 	if left == 0 {
-		recs = append(recs, record{Kind: kindClosed, Rollout: ro.ID, Reason: recs[0].Reason})
+		recs = append(recs, journal.Record{Kind: journal.Closed, Rollout: ro.ID, Reason: recs[0].Reason})
 	}
 	g.tell(false, recs...) // found again at the next start otherwise
 	return nil
@@ -101,19 +102,19 @@ func (g *engine) dropDescriptors(ro *heldRollout) error {
 
 // recoverOther restores what a guard with another data folder left uncommitted. Its own journal, where
 // readable, says what was committed; the end is recorded there, or kept in the copy.
-func (g *engine) recoverOther(c runCopy, runDir string) ([]Restored, error) {
-	if len(c.records) == 0 || c.records[0].Boot != g.boot {
-		return nil, g.disk.Remove(c.path) // nothing readable, or an earlier boot's: nothing stands
+func (g *engine) recoverOther(c journal.Copy, runDir string) ([]Restored, error) {
+	if len(c.Records) == 0 || c.Records[0].Boot != g.boot {
+		return nil, g.disk.Remove(c.Path) // nothing readable, or an earlier boot's: nothing stands
 	}
-	b, s := newBook(g.disk, c.dataDir, runDir)
-	defer b.close()
+	b, s := journal.OpenBook(g.disk, c.DataDir, runDir)
+	defer b.Close()
 	other := *g
 	other.log = b
-	other.state = newJournalState()
-	own := loadState(s, []runCopy{c}, c.dataDir)
-	for _, r := range c.records {
-		if ro := own.rollouts[r.Rollout]; ro != nil {
-			other.state.adopt(ro)
+	other.state = journal.NewState()
+	own := journal.Load(s, []journal.Copy{c}, c.DataDir)
+	for _, r := range c.Records {
+		if ro := own.Rollouts[r.Rollout]; ro != nil {
+			other.state.Adopt(ro)
 		}
 	}
 	if !other.uncommitted() {
@@ -121,22 +122,6 @@ func (g *engine) recoverOther(c runCopy, runDir string) ([]Restored, error) {
 	}
 	out, err := other.undoUncommitted("its guard died; restored by a command with another data folder")
 	return out, err
-}
-
-// rollout names the rollout a copy is of.
-func (c runCopy) rollout() string {
-	if len(c.records) == 0 {
-		return ""
-	}
-	return c.records[0].Rollout
-}
-
-// adopt takes a rollout over from another fold.
-func (s *journalState) adopt(ro *heldRollout) {
-	if s.rollouts[ro.ID] == nil {
-		s.rollouts[ro.ID] = ro
-		s.order = append(s.order, ro.ID)
-	}
 }
 
 func recoveryNote(r Restored) string {
@@ -152,10 +137,10 @@ func recoveryNote(r Restored) string {
 }
 
 // readState is the read-only view of what is held, for commands without a guard.
-func readState(dataDir, runDir string) (*journalState, error) {
-	d := osDisk{}
-	path := journalPath(dataDir)
-	data, err := readTrusted(d, path)
+func readState(dataDir, runDir string) (*journal.State, error) {
+	d := journal.HostDisk{}
+	path := journal.Path(dataDir)
+	data, err := journal.ReadTrusted(d, path)
 	var lost error // the copies in the run folder still tell what is held
 	switch {
 	case errors.Is(err, fs.ErrPermission):
@@ -166,31 +151,31 @@ func readState(dataDir, runDir string) (*journalState, error) {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		lost = &tune.Error{Op: "read journal", Subject: path, Err: fmt.Errorf("%w: %w", tune.ErrStorage, err), Hint: "check the folder"}
 	}
-	s := scanJournal(data)
-	copies, err := readCopies(d, runDir)
+	s := journal.Scan(data)
+	copies, err := journal.ReadCopies(d, runDir)
 	if errors.Is(err, tune.ErrNotPermitted) {
 		copies, err = nil, nil // a user's own data folder: what root holds is not theirs to see
 	}
-	state := loadState(s, copies, dataDir)
+	state := journal.Load(s, copies, dataDir)
 	for _, c := range copies {
-		if c.dataDir == dataDir || len(c.records) == 0 {
+		if c.DataDir == dataDir || len(c.Records) == 0 {
 			continue
 		}
-		other := loadState(scanJournal(readOrEmpty(d, journalPath(c.dataDir))), []runCopy{c}, c.dataDir)
-		for _, r := range c.records {
-			if ro := other.rollouts[r.Rollout]; ro != nil {
-				state.adopt(ro)
+		other := journal.Load(journal.Scan(readOrEmpty(d, journal.Path(c.DataDir))), []journal.Copy{c}, c.DataDir)
+		for _, r := range c.Records {
+			if ro := other.Rollouts[r.Rollout]; ro != nil {
+				state.Adopt(ro)
 			}
 		}
 	}
-	if s.badAt >= 0 {
-		err = errors.Join(err, corruptError(path, s, runDir))
+	if s.BadAt >= 0 {
+		err = errors.Join(err, journal.CorruptError(path, s, runDir))
 	}
 	return state, errors.Join(err, lost)
 }
 
-func readOrEmpty(d disk, path string) []byte {
-	data, err := readTrusted(d, path)
+func readOrEmpty(d journal.Disk, path string) []byte {
+	data, err := journal.ReadTrusted(d, path)
 	if err != nil {
 		return nil // the copy must do
 	}
@@ -205,26 +190,26 @@ func Inspect(dataDir, runDir, bootID string) ([]tune.Managed, error) {
 	if state == nil {
 		return nil, err
 	}
-	return state.managed(bootID, !guardAlive(runDir)), err
+	return state.Managed(bootID, !guardAlive(runDir)), err
 }
 
 // Elsewhere names the rollouts that Inspect finds under another data folder, and that folder: they are
 // held on this host, but only a command with their folder rolls them back.
 func Elsewhere(dataDir, runDir, bootID string) map[string]string {
-	d := osDisk{}
-	copies, err := readCopies(d, runDir)
+	d := journal.HostDisk{}
+	copies, err := journal.ReadCopies(d, runDir)
 	if err != nil {
 		return nil // Inspect says so
 	}
 	out := map[string]string{}
 	for _, c := range copies {
-		if c.dataDir == "" || c.dataDir == absolute(dataDir) {
+		if c.DataDir == "" || c.DataDir == absolute(dataDir) {
 			continue
 		}
-		other := loadState(scanJournal(readOrEmpty(d, journalPath(c.dataDir))), []runCopy{c}, c.dataDir)
-		for _, ro := range other.open() {
-			if ro.ID == c.rollout() && (ro.Boot == bootID || ro.outlives()) {
-				out[ro.ID] = c.dataDir
+		other := journal.Load(journal.Scan(readOrEmpty(d, journal.Path(c.DataDir))), []journal.Copy{c}, c.DataDir)
+		for _, ro := range other.Open() {
+			if ro.ID == c.Rollout() && (ro.Boot == bootID || ro.Outlives()) {
+				out[ro.ID] = c.DataDir
 			}
 		}
 	}
@@ -240,15 +225,15 @@ func InspectUndo(dataDir, runDir, bootID, rollout string) ([]tune.Change, error)
 		return nil, err
 	}
 	out := []tune.Change{}
-	open := state.open()
+	open := state.Open()
 	slices.Reverse(open)
 	for _, ro := range open {
-		if (rollout != "" && ro.ID != rollout) || (ro.Boot != bootID && !ro.outlives()) {
+		if (rollout != "" && ro.ID != rollout) || (ro.Boot != bootID && !ro.Outlives()) {
 			continue
 		}
 		for i := len(ro.Entries) - 1; i >= 0; i-- {
 			if en := ro.Entries[i]; en.End == "" {
-				out = append(out, en.undo()...)
+				out = append(out, undoing(en)...)
 			}
 		}
 	}
@@ -262,7 +247,7 @@ func InspectFiles(dataDir, runDir, rollout string) ([]string, error) {
 		return nil, err
 	}
 	var out []string
-	if ro := state.rollouts[rollout]; ro != nil && !ro.Closed && ro.outlives() {
+	if ro := state.Rollouts[rollout]; ro != nil && !ro.Closed && ro.Outlives() {
 		for _, f := range ro.Files {
 			out = append(out, f.Path)
 		}
@@ -273,7 +258,7 @@ func InspectFiles(dataDir, runDir, rollout string) ([]string, error) {
 // Alive reports whether a guard works on this host now.
 func Alive(runDir string) bool { return guardAlive(runDir) }
 
-func (en *heldEntry) undo() []tune.Change {
+func undoing(en *journal.Entry) []tune.Change {
 	main := tune.Change{Tunable: en.Tunable, Scope: en.How.Scope, Target: en.Target, Current: en.Last, Proposed: en.Old}
 	if en.Pair != nil && zero(en.Old) && !zero(en.Pair.Value) {
 		main = tune.Change{Tunable: en.Pair.Tunable, Scope: en.Pair.How.Scope, Target: en.Pair.Target, Current: "0", Proposed: en.Pair.Value}

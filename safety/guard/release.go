@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"semantos/internal/tune"
+	"semantos/safety/journal"
 )
 
 // release lets go of some tunables of a committed rollout: their originals are put back, what was persisted
@@ -22,43 +23,43 @@ func (g *engine) release(ctx context.Context, rollout string, named []tune.Chang
 		return nil, g.endedError(ro)
 	case !ro.Committed:
 		return nil, &tune.Error{Op: "release from", Subject: rollout, Err: tune.ErrUsage, Hint: "only a committed rollout goes on with less"}
-	case ro.Boot != g.boot && !ro.outlives():
+	case ro.Boot != g.boot && !ro.Outlives():
 		return nil, &tune.Error{Op: "release from", Subject: rollout, Err: fmt.Errorf("%w: the host was booted since", tune.ErrStale),
 			Hint: "'semantos rollback' ends it as a whole"}
 	}
-	entries, err := ro.releasable(named)
+	entries, err := namedOf(ro, named)
 	if err != nil {
 		return nil, err
 	}
 	for _, en := range entries {
-		if up := g.state.above(en); up != nil && !g.state.rollouts[up.Rollout].Committed {
+		if up := g.state.Above(en); up != nil && !g.state.Rollouts[up.Rollout].Committed {
 			return nil, &tune.Error{Op: "release", Subject: en.Tunable, Err: fmt.Errorf("%w: rollout %s tries it", tune.ErrConflict, up.Rollout),
 				Hint: "wait for it to end"}
 		}
 	}
-	var files []keptFile
+	var files []journal.File
 	if ro.Persisted {
 		if files, err = g.filesWithout(ro, entries); err != nil {
 			return nil, err
 		}
 	}
-	recs := make([]record, len(entries))
+	recs := make([]journal.Record, len(entries))
 	for i, en := range entries {
-		recs[i] = record{Kind: kindReleasing, Rollout: rollout, Tunable: en.Tunable, Target: en.Target, Files: files, Actor: actor}
+		recs[i] = journal.Record{Kind: journal.Releasing, Rollout: rollout, Tunable: en.Tunable, Target: en.Target, Files: files, Actor: actor}
 	}
 	if err := g.promise(ctx, true, recs...); err != nil {
 		// A slow disk may still take the promise: it is withdrawn behind it, in order.
-		g.tell(false, record{Kind: kindRetained, Rollout: rollout})
+		g.tell(false, journal.Record{Kind: journal.Retained, Rollout: rollout})
 		return nil, err
 	}
 	return g.letGo(ro)
 }
 
-// releasable finds the entries named, of which at least one other must stay.
-func (ro *heldRollout) releasable(named []tune.Change) ([]*heldEntry, error) {
-	var out []*heldEntry
+// namedOf finds the entries named, of which at least one other must stay.
+func namedOf(ro *journal.Rollout, named []tune.Change) ([]*journal.Entry, error) {
+	var out []*journal.Entry
 	for _, c := range named {
-		en := ro.entry(c.Tunable, c.Target)
+		en := ro.Entry(c.Tunable, c.Target)
 		switch {
 		case c.Proposed != "" || c.Current != "":
 			return nil, &tune.Error{Op: "release", Subject: c.Tunable, Err: fmt.Errorf("%w: a value goes with it", tune.ErrUsage), Hint: "name tunable and target alone"}
@@ -68,7 +69,7 @@ func (ro *heldRollout) releasable(named []tune.Change) ([]*heldEntry, error) {
 		}
 		out = append(out, en)
 	}
-	left := slices.ContainsFunc(ro.Entries, func(en *heldEntry) bool { return en.End == "" && !slices.Contains(out, en) })
+	left := slices.ContainsFunc(ro.Entries, func(en *journal.Entry) bool { return en.End == "" && !slices.Contains(out, en) })
 	if !left {
 		return nil, &tune.Error{Op: "release from", Subject: ro.ID, Err: fmt.Errorf("%w: nothing would be left of it", tune.ErrUsage),
 			Hint: "'semantos rollback " + ro.ID + "' ends it as a whole"}
@@ -78,14 +79,14 @@ func (ro *heldRollout) releasable(named []tune.Change) ([]*heldEntry, error) {
 
 // letGo carries a promised release through. Values come first: they never wait for the disk. What fails
 // stays promised, and is tried again at the next start.
-func (g *engine) letGo(ro *heldRollout) ([]Restored, error) {
-	var todo []*heldEntry
+func (g *engine) letGo(ro *journal.Rollout) ([]Restored, error) {
+	var todo []*journal.Entry
 	for _, en := range ro.Entries {
 		if en.Releasing && en.End == "" {
 			todo = append(todo, en)
 		}
 	}
-	out, recs := g.putBackSome(todo, kindRestored)
+	out, recs := g.putBackSome(todo, journal.Restored)
 	g.tell(false, recs...)
 	err := failures(out)
 	for _, f := range ro.Refiled {
@@ -93,7 +94,7 @@ func (g *engine) letGo(ro *heldRollout) ([]Restored, error) {
 		switch {
 		case string(now) == f.Content:
 			continue
-		case readErr != nil || !slices.ContainsFunc(ro.Files, func(old keptFile) bool { return old.Path == f.Path && old.Content == string(now) }):
+		case readErr != nil || !slices.ContainsFunc(ro.Files, func(old journal.File) bool { return old.Path == f.Path && old.Content == string(now) }):
 			continue // somebody made it theirs, or took it away
 		}
 		if writeErr := g.disk.Replace(g.below(f.Path), []byte(f.Content), 0o644); writeErr != nil {
@@ -102,16 +103,16 @@ func (g *engine) letGo(ro *heldRollout) ([]Restored, error) {
 		}
 	}
 	if err == nil {
-		g.tell(true, record{Kind: kindReleased, Rollout: ro.ID, Files: ro.Refiled, Actor: g.behalf(ro.ID)})
+		g.tell(true, journal.Record{Kind: journal.Released, Rollout: ro.ID, Files: ro.Refiled, Actor: g.behalf(ro.ID)})
 	}
 	return out, err
 }
 
 // filesWithout plans what is persisted with some entries left out. A file that is left without a line
 // keeps its heading, so that a rollback still knows it.
-func (g *engine) filesWithout(ro *heldRollout, gone []*heldEntry) ([]keptFile, error) {
+func (g *engine) filesWithout(ro *journal.Rollout, gone []*journal.Entry) ([]journal.File, error) {
 	rest := *ro
-	rest.Entries = slices.DeleteFunc(slices.Clone(ro.Entries), func(en *heldEntry) bool { return slices.Contains(gone, en) })
+	rest.Entries = slices.DeleteFunc(slices.Clone(ro.Entries), func(en *journal.Entry) bool { return slices.Contains(gone, en) })
 	planned, err := g.plannedFiles(&rest)
 	if err != nil {
 		return nil, err
@@ -132,8 +133,8 @@ func (g *engine) filesWithout(ro *heldRollout, gone []*heldEntry) ([]keptFile, e
 func (g *engine) releasePending() ([]Restored, error) {
 	var out []Restored
 	var errs []error
-	for _, ro := range g.state.open() {
-		if !slices.ContainsFunc(ro.Entries, func(en *heldEntry) bool { return en.Releasing }) {
+	for _, ro := range g.state.Open() {
+		if !slices.ContainsFunc(ro.Entries, func(en *journal.Entry) bool { return en.Releasing }) {
 			continue
 		}
 		got, err := g.letGo(ro)

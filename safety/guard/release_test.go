@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"semantos/internal/tune"
+	"semantos/safety/journal"
 )
 
 func named(names ...string) []tune.Change {
@@ -48,12 +49,12 @@ func TestReleaseKeepsTheRest(t *testing.T) {
 		}
 		for range 2 {
 			b.expect(t, map[string]string{"q.plain@host": "5", "q.round@host": "8192", "p.bytes@host": "0", "p.ratio@host": "20"})
-			m := b.guard.state.managed(b.boot, false)
+			m := b.guard.state.Managed(b.boot, false)
 			if len(m) != 1 || m[0].Tunable != "q.round" || m[0].State != map[bool]string{false: "committed", true: "persisted"}[persist] {
 				t.Errorf("persisted %v: managed %+v", persist, m)
 			}
 			boot := ""
-			for path, text := range b.disk.files {
+			for path, text := range b.disk.Files {
 				if strings.Contains(path, "/etc/") {
 					boot += string(text)
 				}
@@ -67,7 +68,7 @@ func TestReleaseKeepsTheRest(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.untouched(t)
-		for path := range b.disk.files {
+		for path := range b.disk.Files {
 			if strings.Contains(path, "/etc/") {
 				t.Errorf("%s stays", path)
 			}
@@ -97,11 +98,11 @@ func TestReleaseRefuses(t *testing.T) {
 		}
 	}
 	b.expect(t, map[string]string{"q.plain@host": "60", "q.round@host": "8192"})
-	b.disk.full = "/data"
+	b.disk.Full = "/data"
 	if _, err := b.guard.release(t.Context(), "r1", named("q.round"), ""); !errors.Is(err, tune.ErrStorage) {
 		t.Errorf("on a full disk: %v", err)
 	}
-	b.disk.full = ""
+	b.disk.Full = ""
 	b.start()
 	b.expect(t, map[string]string{"q.plain@host": "50", "q.round@host": "8192"})
 }
@@ -137,12 +138,12 @@ func TestReleaseCrashes(t *testing.T) {
 		if b.err != nil {
 			t.Fatalf("effect %d: %v", effects, b.err)
 		}
-		ro := b.guard.state.rollouts["r1"]
+		ro := b.guard.state.Rollouts["r1"]
 		inFile := false
-		for path, text := range b.disk.files {
+		for path, text := range b.disk.Files {
 			inFile = inFile || strings.Contains(path, "/etc/") && strings.Contains(string(text), "plain")
 		}
-		if released := slices.ContainsFunc(ro.Entries, func(en *heldEntry) bool { return en.Released }); released {
+		if released := slices.ContainsFunc(ro.Entries, func(en *journal.Entry) bool { return en.Released }); released {
 			begun++
 			b.expect(t, map[string]string{"q.plain@host": "5", "m.mode@host": "off", "m.side@host": "67", "q.round@host": "8192"})
 			if inFile {

@@ -41,7 +41,7 @@ func TestReopenedRolloutGoesOn(t *testing.T) {
 	}
 	b.start()
 	b.expect(t, map[string]string{"q.plain@host": "80"})
-	if m := b.guard.state.managed(b.boot, true); len(m) != 2 || m[1].Rollout != "r1" || m[1].Original != "5" {
+	if m := b.guard.state.Managed(b.boot, true); len(m) != 2 || m[1].Rollout != "r1" || m[1].Original != "5" {
 		t.Errorf("managed %+v", m)
 	}
 	for _, id := range []string{"r1", "r0"} {

@@ -8,13 +8,14 @@ import (
 	"time"
 
 	"semantos/internal/tune"
+	"semantos/safety/journal"
 )
 
 // putBackAll compares and restores every entry of a rollout, newest first, in an order that keeps the
 // invariants where there is one. What fails is tried again after the others: it may have needed them.
 // kind is what a success is recorded as.
-func (g *engine) putBackAll(ro *heldRollout, kind recordKind, targets ...string) ([]Restored, []record) {
-	var todo []*heldEntry
+func (g *engine) putBackAll(ro *journal.Rollout, kind journal.Kind, targets ...string) ([]Restored, []journal.Record) {
+	var todo []*journal.Entry
 	for _, en := range ro.Entries {
 		if en.End == "" && (len(targets) == 0 || slices.Contains(targets, en.Target)) {
 			todo = append(todo, en)
@@ -23,14 +24,14 @@ func (g *engine) putBackAll(ro *heldRollout, kind recordKind, targets ...string)
 	return g.putBackSome(todo, kind)
 }
 
-func (g *engine) putBackSome(todo []*heldEntry, kind recordKind) ([]Restored, []record) {
+func (g *engine) putBackSome(todo []*journal.Entry, kind journal.Kind) ([]Restored, []journal.Record) {
 	slices.Reverse(todo)
 	todo = g.restoreOrder(todo)
-	results := map[*heldEntry]Restored{}
+	results := map[*journal.Entry]Restored{}
 	for pending := todo; len(pending) > 0; {
-		var failed []*heldEntry
+		var failed []*journal.Entry
 		for _, en := range pending {
-			r := g.putBack(en, kind == kindRestored)
+			r := g.putBack(en, kind == journal.Restored)
 			results[en] = r
 			if r.Outcome == Failed {
 				failed = append(failed, en)
@@ -46,25 +47,25 @@ func (g *engine) putBackSome(todo []*heldEntry, kind recordKind) ([]Restored, []
 		out = append(out, results[en])
 	}
 	g.answer(out) // after all is back: who wrote may take a moment to find out
-	var recs []record
+	var recs []journal.Record
 	for i, en := range todo {
 		r := out[i]
-		if kind == kindReverted && r.Outcome == Already && !en.Away && !en.inDoubt() {
+		if kind == journal.Reverted && r.Outcome == Already && !en.Away && !en.InDoubt() {
 			continue // it was reverted before: asked again and again it must not fill the disk, nor push the log out of its retention
 		}
 		g.sayPutBack(r, kind)
-		rec := record{Kind: kind, Rollout: en.Rollout, Tunable: en.Tunable, Target: en.Target, ReadBack: r.Value, Reason: r.Detail}
+		rec := journal.Record{Kind: kind, Rollout: en.Rollout, Tunable: en.Tunable, Target: en.Target, ReadBack: r.Value, Reason: r.Detail}
 		switch r.Outcome {
 		case Failed:
 			continue
 		case Yielded:
-			rec.Kind = kindYielded
+			rec.Kind = journal.Yielded
 		case Gone:
-			rec.Kind = kindGone
+			rec.Kind = journal.Gone
 		case HandedOn:
-			recs = append(recs, rebase(en, g.state.above(en)))
+			recs = append(recs, rebase(en, g.state.Above(en)))
 		case PutBack:
-			if kind == kindRestored {
+			if kind == journal.Restored {
 				recs = append(recs, g.rebaseBeside(en)...)
 			}
 		}
@@ -75,14 +76,14 @@ func (g *engine) putBackSome(todo []*heldEntry, kind recordKind) ([]Restored, []
 
 // rebase gives a younger rollout the original of the older one below it. Where the younger one wrote the
 // counterpart, the pair's two originals change places.
-func rebase(en, up *heldEntry) record {
-	r := record{Kind: kindRebased, Rollout: up.Rollout, Tunable: up.Tunable, Target: up.Target, Old: en.Old, Pair: en.Pair}
+func rebase(en, up *journal.Entry) journal.Record {
+	r := journal.Record{Kind: journal.Rebased, Rollout: up.Rollout, Tunable: up.Tunable, Target: up.Target, Old: en.Old, Pair: en.Pair}
 	if up.Tunable != en.Tunable {
-		r.Old, r.Pair = en.Pair.Value, &beside{Tunable: en.Tunable, Target: en.Target, How: en.How, Value: en.Old}
+		r.Old, r.Pair = en.Pair.Value, &journal.Beside{Tunable: en.Tunable, Target: en.Target, How: en.How, Value: en.Old}
 		return r
 	}
 	for _, a := range en.Also { // what our write had moved was no original either
-		if b := up.alsoOf(a); b != nil && b.Value == en.After[a.Tunable] {
+		if b := up.AlsoOf(a); b != nil && b.Value == en.After[a.Tunable] {
 			r.Also = append(r.Also, a)
 		}
 	}
@@ -90,9 +91,9 @@ func rebase(en, up *heldEntry) record {
 }
 
 // takenFrom is what a younger entry found in our place, and whether we can have left it.
-func (en *heldEntry) takenFrom(up *heldEntry) (tune.Value, bool) {
+func takenFrom(en, up *journal.Entry) (tune.Value, bool) {
 	if en.Pair == nil || up.Pair == nil {
-		return up.Old, aggregate(en) || en.ours(up.Old)
+		return up.Old, aggregate(en) || en.Ours(up.Old)
 	}
 	taken, beside := up.Old, up.Pair.Value
 	if up.Tunable != en.Tunable {
@@ -101,34 +102,24 @@ func (en *heldEntry) takenFrom(up *heldEntry) (tune.Value, bool) {
 	if taken == en.Old { // of a pair also the other member tells
 		return taken, beside == en.Pair.Value
 	}
-	return taken, en.ours(taken) && zero(beside)
-}
-
-// alsoOf finds what an entry keeps of a neighbour.
-func (en *heldEntry) alsoOf(a beside) *beside {
-	for i := range en.Also {
-		if en.Also[i].Tunable == a.Tunable && en.Also[i].Target == a.Target {
-			return &en.Also[i]
-		}
-	}
-	return nil
+	return taken, en.Ours(taken) && zero(beside)
 }
 
 // rebaseBeside does the same for a neighbour that a younger rollout holds: what it took for the original
 // was moved there by the value that has just gone.
-func (g *engine) rebaseBeside(en *heldEntry) []record {
-	var recs []record
+func (g *engine) rebaseBeside(en *journal.Entry) []journal.Record {
+	var recs []journal.Record
 	for _, a := range en.Also {
 		up := g.holder(a.Tunable, a.Target, en)
 		if up != nil && up.Old == en.After[a.Tunable] && up.Old != a.Value {
-			recs = append(recs, record{Kind: kindRebased, Rollout: up.Rollout, Tunable: up.Tunable, Target: up.Target, Old: a.Value})
+			recs = append(recs, journal.Record{Kind: journal.Rebased, Rollout: up.Rollout, Tunable: up.Tunable, Target: up.Target, Old: a.Value})
 		}
 	}
 	return recs
 }
 
 // putBack restores one entry if it is still ours.
-func (g *engine) putBack(en *heldEntry, final bool) Restored {
+func (g *engine) putBack(en *journal.Entry, final bool) Restored {
 	r := Restored{Tunable: en.Tunable, Scope: en.How.Scope, Target: en.Target, Rollout: en.Rollout}
 	fail := func(err error) Restored {
 		r.Outcome, r.Detail = Failed, err.Error()
@@ -137,13 +128,13 @@ func (g *engine) putBack(en *heldEntry, final bool) Restored {
 		}
 		return r
 	}
-	if up := g.state.above(en); final && up != nil {
+	if up := g.state.Above(en); final && up != nil {
 		r.Outcome, r.Found, r.Detail = HandedOn, up.Last, "held by rollout "+up.Rollout
 		if up.Tunable != en.Tunable {
 			r.Found, r.Detail = "0", fmt.Sprintf("its counterpart %s is held by rollout %s", up.Tunable, up.Rollout)
 		}
 		r.Value = r.Found
-		if taken, ours := en.takenFrom(up); !ours {
+		if taken, ours := takenFrom(en, up); !ours {
 			r.Outcome = Yielded
 			r.Detail = fmt.Sprintf("something else set it to %q before rollout %s took it; it was left at %q, before that %q", taken, up.Rollout, en.Last, en.Old)
 			g.ask(&r, en, taken, "", true)
@@ -164,7 +155,7 @@ func (g *engine) putBack(en *heldEntry, final bool) Restored {
 		return fail(err)
 	}
 	atOld := live == en.Old && (en.Pair == nil || pairLive == en.Pair.Value)
-	inDoubt := en.inDoubt()
+	inDoubt := en.InDoubt()
 	switch {
 	case atOld && !inDoubt && !en.Away:
 		r.Outcome = Already
@@ -197,8 +188,8 @@ func (g *engine) putBack(en *heldEntry, final bool) Restored {
 // left reports whether the live value is one of ours; writing one member of a pair zeroes the other, so
 // a pair's original beside another counterpart is somebody else's. So is everything but the original once
 // that was put back, even the value we had tried.
-func (g *engine) left(en *heldEntry, live, pairLive tune.Value) bool {
-	if !en.ours(live) || !en.Away && !en.inDoubt() && live != en.Old {
+func (g *engine) left(en *journal.Entry, live, pairLive tune.Value) bool {
+	if !en.Ours(live) || !en.Away && !en.InDoubt() && live != en.Old {
 		return false
 	}
 	return en.Pair == nil || live != en.Old || pairLive == en.Pair.Value
@@ -206,7 +197,7 @@ func (g *engine) left(en *heldEntry, live, pairLive tune.Value) bool {
 
 // same checks that the target is the one that was written, not a later one of its name. Over a boot
 // identities change and only what is persisted is still held.
-func (g *engine) same(en *heldEntry) error {
+func (g *engine) same(en *journal.Entry) error {
 	if en.Boot != g.boot {
 		return nil
 	}
@@ -220,7 +211,7 @@ func (g *engine) same(en *heldEntry) error {
 	return nil
 }
 
-func (g *engine) pairLive(en *heldEntry) (tune.Value, error) {
+func (g *engine) pairLive(en *journal.Entry) (tune.Value, error) {
 	if en.Pair == nil {
 		return "", nil
 	}
@@ -229,7 +220,7 @@ func (g *engine) pairLive(en *heldEntry) (tune.Value, error) {
 
 // aggregate reports that what reads is the strictest of several requests, of which ours is one: it
 // cannot be compared, and our own request is dropped without touching another's.
-func aggregate(en *heldEntry) bool { return en.How.Method == tune.MethodDMALatency }
+func aggregate(en *journal.Entry) bool { return en.How.Method == tune.MethodDMALatency }
 
 // pairRestorer restores both members of a pair at once; internal/host can.
 type pairRestorer interface {
@@ -252,7 +243,7 @@ func patiently(do func() error) error {
 }
 
 // restoreOne writes the original: of a pair, the member that was active, which zeroes the other.
-func (g *engine) restoreOne(en *heldEntry, t *tune.Tunable) error {
+func (g *engine) restoreOne(en *journal.Entry, t *tune.Tunable) error {
 	var err error
 	if both, ok := g.act.(pairRestorer); ok && en.Pair != nil && t.Counterpart != "" {
 		_, err = both.RestorePair(t, en.Target, en.Old, en.Pair.Value)
@@ -274,7 +265,7 @@ func (g *engine) restoreOne(en *heldEntry, t *tune.Tunable) error {
 	return nil
 }
 
-func (g *engine) readAlso(en *heldEntry) []tune.Value {
+func (g *engine) readAlso(en *journal.Entry) []tune.Value {
 	out := make([]tune.Value, len(en.Also))
 	for i, a := range en.Also {
 		out[i], _ = g.act.Read(g.tunable(a.Tunable, a.How), a.Target) // "" leaves it alone
@@ -286,7 +277,7 @@ func (g *engine) readAlso(en *heldEntry) []tune.Value {
 // meanwhile keeps that value even where our own restore made the kernel move it again. Where our value
 // was put back already (a guard may have died right after), the kernel has moved it a second time: it
 // cannot be compared then, and gets its original.
-func (g *engine) restoreAlso(en *heldEntry, before []tune.Value, again bool) error {
+func (g *engine) restoreAlso(en *journal.Entry, before []tune.Value, again bool) error {
 	var errs []error
 	for i, a := range en.Also {
 		want := a.Value
@@ -315,9 +306,9 @@ func (g *engine) restoreAlso(en *heldEntry, before []tune.Value, again bool) err
 }
 
 // holder finds another rollout's entry that stands on this tunable.
-func (g *engine) holder(tunable, target string, but *heldEntry) *heldEntry {
-	for _, ro := range g.state.open() {
-		if en := ro.entry(tunable, target); en != nil && en != but && ro.ID != but.Rollout && en.End == "" && en.Away {
+func (g *engine) holder(tunable, target string, but *journal.Entry) *journal.Entry {
+	for _, ro := range g.state.Open() {
+		if en := ro.Entry(tunable, target); en != nil && en != but && ro.ID != but.Rollout && en.End == "" && en.Away {
 			return en
 		}
 	}
@@ -326,14 +317,14 @@ func (g *engine) holder(tunable, target string, but *heldEntry) *heldEntry {
 
 // restoreOrder finds an order in which no step breaks an invariant, for each of several like targets by
 // itself; without one the given order stands, for a restore is never refused.
-func (g *engine) restoreOrder(todo []*heldEntry) []*heldEntry {
+func (g *engine) restoreOrder(todo []*journal.Entry) []*journal.Entry {
 	changes := make([]tune.Change, len(todo))
 	for i, en := range todo {
 		changes[i] = tune.Change{Tunable: en.Tunable, Scope: en.How.Scope, Target: en.Target}
 	}
-	var out []*heldEntry
+	var out []*journal.Entry
 	for _, group := range groups(changes) {
-		some := make([]*heldEntry, len(group))
+		some := make([]*journal.Entry, len(group))
 		for i, k := range group {
 			some[i] = todo[k]
 		}
@@ -342,7 +333,7 @@ func (g *engine) restoreOrder(todo []*heldEntry) []*heldEntry {
 	return out
 }
 
-func (g *engine) restoreOrderOf(todo []*heldEntry) []*heldEntry {
+func (g *engine) restoreOrderOf(todo []*journal.Entry) []*journal.Entry {
 	if len(todo) < 2 || len(todo) > maxBundle {
 		return todo
 	}
@@ -356,7 +347,7 @@ func (g *engine) restoreOrderOf(todo []*heldEntry) []*heldEntry {
 			Current: live, Proposed: en.Old}}
 	}
 	finder := newOrderFinder(g, steps)
-	out := make([]*heldEntry, 0, len(todo))
+	out := make([]*journal.Entry, 0, len(todo))
 	for done := uint(0); len(out) < len(todo); {
 		i, ok := finder.next(done)
 		if !ok {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"semantos/internal/tune"
+	"semantos/safety/journal"
 	"semantos/safety/pace"
 )
 
@@ -57,11 +58,11 @@ func (s *guardServer) greet() (wireRequest, error) {
 // written does not stop recovery; it stops new changes, each with the reason.
 func (s *guardServer) open() (func(), error) {
 	dataDir := absolute(s.cfg.DataDir)
-	copies, err := readCopies(osDisk{}, s.cfg.RunDir)
+	copies, err := journal.ReadCopies(journal.HostDisk{}, s.cfg.RunDir)
 	if err != nil {
 		return nil, err
 	}
-	b, found := newBook(osDisk{}, dataDir, s.cfg.RunDir)
+	b, found := journal.OpenBook(journal.HostDisk{}, dataDir, s.cfg.RunDir)
 	q := newQueue(b)
 	q.audit = s.cfg.newAuditor(dataDir, found)
 	q.said(beganEntry())
@@ -71,11 +72,11 @@ func (s *guardServer) open() (func(), error) {
 		defer cancel()
 		q.stop(ctx)
 	}
-	s.engine = &engine{act: s.cfg.Actuator, cat: s.cfg.Catalogue, log: q, disk: osDisk{}, run: s.cfg.RunDir, data: dataDir, root: s.cfg.Root, boot: s.cfg.BootID,
-		now: s.cfg.Now, state: loadState(found, copies, dataDir), initNetns: s.cfg.initNetns(),
+	s.engine = &engine{act: s.cfg.Actuator, cat: s.cfg.Catalogue, log: q, disk: journal.HostDisk{}, run: s.cfg.RunDir, data: dataDir, root: s.cfg.Root, boot: s.cfg.BootID,
+		now: s.cfg.Now, state: journal.Load(found, copies, dataDir), initNetns: s.cfg.initNetns(),
 		said: q.said}
-	if found.torn > 0 {
-		s.notes = append(s.notes, fmt.Sprintf("journal %s ended in %d bytes of an unfinished record: dropped", b.main.path, found.torn))
+	if found.Torn > 0 {
+		s.notes = append(s.notes, fmt.Sprintf("journal %s ended in %d bytes of an unfinished record: dropped", b.Path(), found.Torn))
 	}
 	rec, err := s.engine.recoverAll(copies, dataDir, s.cfg.RunDir)
 	s.notes = append(s.notes, rec.Notes...)
@@ -86,7 +87,7 @@ func (s *guardServer) open() (func(), error) {
 	if err := q.prepare(s.engine.state, startWait); err != nil {
 		s.notes = append(s.notes, "journal was not compacted: "+err.Error())
 	}
-	if err := q.usable(); err != nil {
+	if err := q.Usable(); err != nil {
 		s.notes = append(s.notes, "no change is accepted: "+err.Error())
 	}
 	return stop, nil
@@ -298,7 +299,7 @@ func ended(cause error) string {
 
 // leave ends what only this process's descriptors hold.
 func (s *guardServer) leave() {
-	for _, ro := range s.engine.state.open() {
+	for _, ro := range s.engine.state.Open() {
 		_ = s.engine.dropDescriptors(ro) // the descriptor closes with us either way
 	}
 }
@@ -359,7 +360,7 @@ func (s *guardServer) perform(ctx context.Context, q wireRequest, r *wireReply) 
 		err = thaw(g.disk, g.data, g.run)
 		g.sayFreeze(q.Actor, "", false)
 	case verbManaged:
-		r.Managed = g.state.managed(g.boot, false)
+		r.Managed = g.state.Managed(g.boot, false)
 	case verbWho:
 		r.Told, err = g.tellWho(q.Changes)
 	case verbNote:

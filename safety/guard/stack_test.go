@@ -126,21 +126,21 @@ func TestFileThatStaysIsHeld(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.disk.stuck = files[0]
+	b.disk.Stuck = files[0]
 	if got, err := b.guard.rollback("r1", ""); !errors.Is(err, tune.ErrStorage) || len(got) != 1 || got[0].Outcome != PutBack {
 		t.Fatalf("rollback: %+v, %v", got, err)
 	}
 	b.untouched(t)
 	b.start()
-	m := b.guard.state.managed(b.boot, true)
+	m := b.guard.state.Managed(b.boot, true)
 	if len(m) != 1 || m[0].State != "persisted" || m[0].Current != "5" {
 		t.Errorf("managed %+v", m)
 	}
-	b.disk.stuck = ""
+	b.disk.Stuck = ""
 	if _, err := b.guard.rollback("r1", ""); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.disk.ReadFile(files[0]); err == nil || len(b.guard.state.managed(b.boot, true)) != 0 {
+	if _, err := b.disk.ReadFile(files[0]); err == nil || len(b.guard.state.Managed(b.boot, true)) != 0 {
 		t.Error("file or record stays")
 	}
 }

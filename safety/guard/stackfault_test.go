@@ -56,11 +56,11 @@ func TestHandedOnWhileTheJournalIsFull(t *testing.T) {
 	b := newBench(t)
 	held(t, b, "r1", "q.plain=50")
 	held(t, b, "r2", "q.plain=60")
-	b.disk.full = "/data"
+	b.disk.Full = "/data"
 	if _, err := b.guard.rollback("r1", ""); err != nil {
 		t.Fatal(err)
 	}
-	b.disk.full = ""
+	b.disk.Full = ""
 	b.start()
 	b.start()
 	if _, err := b.guard.rollback("r2", ""); err != nil {

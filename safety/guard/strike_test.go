@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"semantos/internal/tune"
+	"semantos/safety/journal"
 )
 
 // strike is a fault that falls at an access of the guard to a tunable, or so long after a verb began.
@@ -268,7 +269,7 @@ func (s *story) damage() {
 	s.c.killParent()
 	s.die()
 	s.m.open = nil
-	path := journalPath(s.g.data)
+	path := journal.Path(s.g.data)
 	data, err := os.ReadFile(path)
 	s.g.must(err)
 	if len(data) == 0 {
@@ -303,7 +304,7 @@ func (s *story) damage() {
 
 // tear does to the files what a dying machine does: a last record that is not whole, a copy that is damaged.
 func (s *story) tear() {
-	path := journalPath(s.g.data)
+	path := journal.Path(s.g.data)
 	switch s.rng.IntN(8) {
 	case 0, 1:
 		s.say("  its last record is torn")

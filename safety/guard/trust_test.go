@@ -8,18 +8,19 @@ import (
 	"time"
 
 	"semantos/internal/tune"
+	"semantos/safety/journal"
 )
 
 // forge lays a journal that says swappiness was 1 and is held, which a trusting guard would write.
 func forge(t *testing.T) (dataDir string) {
 	t.Helper()
 	dataDir = t.TempDir()
-	j, _ := openJournal(osDisk{}, journalPath(dataDir), t.TempDir())
-	h := how{Name: "vm.swappiness", Scope: tune.ScopeHost, Method: tune.MethodSysctl, Path: "vm/swappiness", Kind: tune.KindInteger}
-	if err := j.append(true, record{Kind: kindIntent, Rollout: "r1", Tunable: "vm.swappiness", Target: "host", How: &h, Old: "1", New: "60", Boot: "b"}); err != nil {
+	j, _ := journal.Open(journal.HostDisk{}, journal.Path(dataDir), t.TempDir())
+	h := journal.How{Name: "vm.swappiness", Scope: tune.ScopeHost, Method: tune.MethodSysctl, Path: "vm/swappiness", Kind: tune.KindInteger}
+	if err := j.Append(true, journal.Record{Kind: journal.Intent, Rollout: "r1", Tunable: "vm.swappiness", Target: "host", How: &h, Old: "1", New: "60", Boot: "b"}); err != nil {
 		t.Fatal(err)
 	}
-	j.close()
+	j.Close()
 	return dataDir
 }
 
@@ -37,19 +38,19 @@ func TestAForgedJournalIsNotBelieved(t *testing.T) {
 	}{
 		{"root's own", func(string) error { return nil }, true},
 		{"a sticky folder above", func(d string) error { return os.Chmod(d, 0o1770|os.ModeSticky) }, true},
-		{"the file is another's", func(d string) error { return os.Chown(journalPath(d), stranger, stranger) }, false},
-		{"the folder is another's", func(d string) error { return os.Chown(filepath.Dir(journalPath(d)), stranger, stranger) }, false},
+		{"the file is another's", func(d string) error { return os.Chown(journal.Path(d), stranger, stranger) }, false},
+		{"the folder is another's", func(d string) error { return os.Chown(filepath.Dir(journal.Path(d)), stranger, stranger) }, false},
 		{"the data folder is another's", func(d string) error { return os.Chown(d, stranger, stranger) }, false},
-		{"a group may write the file", func(d string) error { return os.Chmod(journalPath(d), 0o660) }, false},
-		{"all may write the folder", func(d string) error { return os.Chmod(filepath.Dir(journalPath(d)), 0o777) }, false},
+		{"a group may write the file", func(d string) error { return os.Chmod(journal.Path(d), 0o660) }, false},
+		{"all may write the folder", func(d string) error { return os.Chmod(filepath.Dir(journal.Path(d)), 0o777) }, false},
 		{"the data folder is a group's", func(d string) error { return os.Chmod(d, 0o770) }, false},
 		{"the file is a link", func(d string) error {
 			other := filepath.Join(d, "other")
-			return errors.Join(os.Rename(journalPath(d), other), os.Symlink(other, journalPath(d)))
+			return errors.Join(os.Rename(journal.Path(d), other), os.Symlink(other, journal.Path(d)))
 		}, false},
 		{"the folder is a link", func(d string) error {
 			other := filepath.Join(d, "other")
-			return errors.Join(os.Rename(filepath.Dir(journalPath(d)), other), os.Symlink(other, filepath.Dir(journalPath(d))))
+			return errors.Join(os.Rename(filepath.Dir(journal.Path(d)), other), os.Symlink(other, filepath.Dir(journal.Path(d))))
 		}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -57,17 +58,17 @@ func TestAForgedJournalIsNotBelieved(t *testing.T) {
 			if err := c.spoil(dir); err != nil {
 				t.Fatal(err)
 			}
-			j, s := openJournal(osDisk{}, journalPath(dir), t.TempDir())
-			defer j.close()
-			if got := len(s.records) == 1 && j.usable() == nil; got != c.good {
-				t.Errorf("%d records, usable %v", len(s.records), j.usable())
+			j, s := journal.Open(journal.HostDisk{}, journal.Path(dir), t.TempDir())
+			defer j.Close()
+			if got := len(s.Records) == 1 && j.Usable() == nil; got != c.good {
+				t.Errorf("%d records, usable %v", len(s.Records), j.Usable())
 			}
-			if !c.good && (!errors.Is(j.usable(), tune.ErrCorrupt) || tune.Hint(j.usable()) == "") {
-				t.Errorf("it says %v", j.usable())
+			if !c.good && (!errors.Is(j.Usable(), tune.ErrCorrupt) || tune.Hint(j.Usable()) == "") {
+				t.Errorf("it says %v", j.Usable())
 			}
 			state, err := readState(dir, t.TempDir())
-			if got := len(state.rollouts) == 1 && err == nil; got != c.good {
-				t.Errorf("shown: %d rollouts, %v", len(state.rollouts), err)
+			if got := len(state.Rollouts) == 1 && err == nil; got != c.good {
+				t.Errorf("shown: %d rollouts, %v", len(state.Rollouts), err)
 			}
 		})
 	}

@@ -133,7 +133,7 @@ func TestCrashBetweenDrawnSets(t *testing.T) {
 		if b.err != nil {
 			t.Fatalf("effect %d: %v", effects, b.err)
 		}
-		ro := b.guard.state.rollouts["r1"]
+		ro := b.guard.state.Rollouts["r1"]
 		kept := ro != nil && ro.Committed
 		if n := len(away(b)); kept && n != 3 || !kept && n != 0 || committed && !kept {
 			t.Fatalf("died at effect %d: %d away, committed %v, told %v", effects, n, kept, committed)

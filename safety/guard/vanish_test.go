@@ -14,6 +14,8 @@ import (
 
 	"semantos/internal/host"
 	"semantos/internal/tune"
+	"semantos/safety/journal"
+	"semantos/safety/journal/journaltest"
 )
 
 // oneCatalogue has a single tunable and no invariant.
@@ -39,7 +41,7 @@ type realBench struct {
 
 func newRealBench(t *testing.T, cat Catalogue) *realBench {
 	t.Helper()
-	b := &realBench{bench: &bench{kernel: newFakeKernel(), disk: newMemDisk(), boot: "boot-1", data: "/data"}, host: host.New(host.Config{}), cat: cat}
+	b := &realBench{bench: &bench{kernel: newFakeKernel(), disk: journaltest.New(), boot: "boot-1", data: "/data"}, host: host.New(host.Config{}), cat: cat}
 	b.restart(t)
 	return b
 }
@@ -47,12 +49,12 @@ func newRealBench(t *testing.T, cat Catalogue) *realBench {
 // restart is what the next command does.
 func (b *realBench) restart(t *testing.T) Recovered {
 	t.Helper()
-	copies, err := readCopies(b.disk, "/run")
+	copies, err := journal.ReadCopies(b.disk, "/run")
 	if err != nil {
 		t.Fatal(err)
 	}
-	bk, s := newBook(b.disk, b.data, "/run")
-	b.guard = &engine{act: b.host, cat: b.cat, log: bk, disk: b.disk, run: "/run", data: b.data, boot: b.boot, now: time.Now, state: loadState(s, copies, b.data)}
+	bk, s := journal.OpenBook(b.disk, b.data, "/run")
+	b.guard = &engine{act: b.host, cat: b.cat, log: bk, disk: b.disk, run: "/run", data: b.data, boot: b.boot, now: time.Now, state: journal.Load(s, copies, b.data)}
 	found, err := b.guard.recoverAll(copies, b.data, "/run")
 	if err != nil {
 		t.Fatalf("recovery: %v", err)
@@ -230,7 +232,7 @@ func vanishes(t *testing.T, k mortalKind, step string) {
 			t.Errorf("rollback: %v", err)
 		}
 	}
-	if step != "guard died" && b.guard.state.rollouts["r1"].Entries[0].End != kindGone ||
+	if step != "guard died" && b.guard.state.Rollouts["r1"].Entries[0].End != journal.Gone ||
 		step == "guard died" && !slices.ContainsFunc(ended, func(r Restored) bool { return r.Outcome == Gone && r.Target == m.target && r.Detail != "" }) {
 		t.Errorf("ended as %+v", ended)
 	}

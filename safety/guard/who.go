@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"semantos/internal/tune"
+	"semantos/safety/journal"
 )
 
 // Witness sees who writes tunables beside the guard. It may see nothing, and says why then; nothing here
@@ -36,12 +37,12 @@ type question struct {
 	t      *tune.Tunable
 	target string
 	found  tune.Value
-	pair   *beside // where it was found zero: its counterpart, with the value found there
-	taken  bool    // a younger rollout of ours has written it since
+	pair   *journal.Beside // where it was found zero: its counterpart, with the value found there
+	taken  bool            // a younger rollout of ours has written it since
 }
 
 // ask keeps the question for answer.
-func (g *engine) ask(r *Restored, en *heldEntry, found, pairLive tune.Value, taken bool) {
+func (g *engine) ask(r *Restored, en *journal.Entry, found, pairLive tune.Value, taken bool) {
 	r.asked = &question{t: g.tunable(en.Tunable, en.How), target: en.Target, found: found, taken: taken}
 	if en.Pair != nil && zero(found) && !taken {
 		b := *en.Pair
@@ -72,11 +73,11 @@ func (g *engine) beginWitness(w Witness) {
 		return
 	}
 	g.witness = w
-	var held []*heldEntry
-	for _, ro := range g.state.open() {
+	var held []*journal.Entry
+	for _, ro := range g.state.Open() {
 		held = append(held, ro.Entries...)
 	}
-	held = slices.DeleteFunc(held, func(en *heldEntry) bool { return en.End != "" })
+	held = slices.DeleteFunc(held, func(en *journal.Entry) bool { return en.End != "" })
 	tunables := make([]*tune.Tunable, len(held))
 	targets := make([]string, len(held))
 	for i, en := range held {
@@ -159,7 +160,7 @@ func (g *engine) tellWho(found []tune.Change) ([]string, error) {
 			return nil, err
 		}
 		q := question{t: t, target: targetFor(t, own, c.Target), found: c.Current}
-		if en := g.holder(c.Tunable, c.Target, &heldEntry{}); en != nil {
+		if en := g.holder(c.Tunable, c.Target, &journal.Entry{}); en != nil {
 			var r Restored
 			pairLive, _ := g.pairLive(en) // unread it tells nothing more
 			g.ask(&r, en, c.Current, pairLive, false)

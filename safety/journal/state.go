@@ -1,4 +1,4 @@
-package guard
+package journal
 
 import (
 	"slices"
@@ -6,15 +6,15 @@ import (
 	"semantos/internal/tune"
 )
 
-// journalState is what the journal's records add up to: a pure fold, so that a test can say what any
+// State is what the journal's records add up to: a pure fold, so that a test can say what any
 // sequence of records means without a disk.
-type journalState struct {
-	rollouts map[string]*heldRollout
+type State struct {
+	Rollouts map[string]*Rollout
 	order    []string // by first intent
 }
 
-// heldRollout is one rollout's entries and where it stands.
-type heldRollout struct {
+// Rollout is one rollout's entries and where it stands.
+type Rollout struct {
 	ID         string
 	Actor      string
 	Boot       string
@@ -23,68 +23,69 @@ type heldRollout struct {
 	Closed     bool
 	Persisting bool
 	Persisted  bool
-	Files      []keptFile
-	Refiled    []keptFile   // what Files become when the release under way is done
-	Entries    []*heldEntry // by first intent
+	Files      []File
+	Refiled    []File   // what Files become when the release under way is done
+	Entries    []*Entry // by first intent
 }
 
-// heldEntry is one tunable on one target with its original.
-type heldEntry struct {
+// Entry is one tunable on one target with its original.
+type Entry struct {
 	Rollout  string
 	Tunable  string
 	Target   string
-	How      how
+	How      How
 	Identity tune.Identity
 	Boot     string
 	Old      tune.Value
-	Pair     *beside
-	Also     []beside
+	Pair     *Beside
+	Also     []Beside
 	Wrote    []tune.Value          // distinct values written or read back
 	After    map[string]tune.Value // what a write left in the also_changes, by tunable
 	Last     tune.Value            // read back after the newest write
 	Pending  map[tune.Value]bool   // intents without their read-back
 	Away     bool                  // not at its original, as far as the journal knows
-	End      recordKind            // restored, yielded or gone; "" while held
+	End      Kind                  // restored, yielded or gone; "" while held
 	Rebased  int                   // how often it was given the original of an older rollout
 	// Releasing and Released: let go of, while the rest of the rollout stands.
 	Releasing, Released bool
 }
 
-func newJournalState() *journalState { return &journalState{rollouts: map[string]*heldRollout{}} }
+// NewState holds nothing.
+func NewState() *State { return &State{Rollouts: map[string]*Rollout{}} }
 
-// fold takes one record in. Records about what is not known are ignored: a corrupt line may have taken
+// Fold takes one record in. Records about what is not known are ignored: a corrupt line may have taken
 // their intent.
-func (s *journalState) fold(r record) {
-	ro := s.rollouts[r.Rollout]
+func (s *State) Fold(r Record) {
+	ro := s.Rollouts[r.Rollout]
 	if ro == nil {
-		if r.Kind != kindIntent {
+		if r.Kind != Intent {
 			return
 		}
-		ro = &heldRollout{ID: r.Rollout, Actor: r.Actor, Boot: r.Boot}
-		s.rollouts[r.Rollout] = ro
+		ro = &Rollout{ID: r.Rollout, Actor: r.Actor, Boot: r.Boot}
+		s.Rollouts[r.Rollout] = ro
 		s.order = append(s.order, r.Rollout)
 	}
 	switch r.Kind {
-	case kindIntent:
+	case Intent:
 		ro.intent(r)
-	case kindCommitted:
+	case Committed:
 		ro.Committed = true
-	case kindPersisting:
+	case Persisting:
 		ro.Persisting, ro.Files = true, r.Files
-	case kindPersisted:
+	case Persisted:
 		ro.Persisting, ro.Persisted = false, true
-	case kindUnpersisted:
+	case Unpersisted:
 		ro.Persisting, ro.Persisted, ro.Files = false, false, nil
-	case kindReleased, kindRetained:
+	case Released, Retained:
 		ro.released(r)
-	case kindClosed:
+	case Closed:
 		ro.Closed, ro.Reason = true, r.Reason
-	case kindReopened:
+	case Reopened:
 		s.reopen(ro)
 	default:
-		if en := ro.entry(r.Tunable, r.Target); en != nil {
+		if en := ro.Entry(r.Tunable, r.Target); en != nil {
 			en.fold(r)
-			if r.Kind == kindReleasing {
+			if r.Kind == Releasing {
 				ro.Refiled = r.Files
 			}
 		}
@@ -93,16 +94,16 @@ func (s *journalState) fold(r record) {
 
 // reopen forgets what a closed rollout held: it is the youngest now, and its next intents say from where
 // it goes on.
-func (s *journalState) reopen(ro *heldRollout) {
-	*ro = heldRollout{ID: ro.ID, Actor: ro.Actor, Boot: ro.Boot}
+func (s *State) reopen(ro *Rollout) {
+	*ro = Rollout{ID: ro.ID, Actor: ro.Actor, Boot: ro.Boot}
 	s.order = append(slices.DeleteFunc(s.order, func(id string) bool { return id == ro.ID }), ro.ID)
 }
 
 // intent opens an entry, or adds a distinct value to it; the original stays the first one.
-func (ro *heldRollout) intent(r record) {
-	en := ro.entry(r.Tunable, r.Target)
+func (ro *Rollout) intent(r Record) {
+	en := ro.Entry(r.Tunable, r.Target)
 	if en == nil {
-		en = &heldEntry{Rollout: r.Rollout, Tunable: r.Tunable, Target: r.Target, How: *r.How, Identity: r.Identity,
+		en = &Entry{Rollout: r.Rollout, Tunable: r.Tunable, Target: r.Target, How: *r.How, Identity: r.Identity,
 			Boot: r.Boot, Old: r.Old, Pair: r.Pair, Also: r.Also, After: map[string]tune.Value{}, Pending: map[tune.Value]bool{}}
 		ro.Entries = append(ro.Entries, en)
 	}
@@ -112,65 +113,65 @@ func (ro *heldRollout) intent(r record) {
 }
 
 // released ends a release: its files are the rollout's now, unless it was given up.
-func (ro *heldRollout) released(r record) {
+func (ro *Rollout) released(r Record) {
 	if r.Files != nil {
 		ro.Files = r.Files
 	}
 	ro.Refiled = nil
 	for _, en := range ro.Entries {
 		if en.Releasing {
-			en.Releasing, en.Released = false, r.Kind == kindReleased
+			en.Releasing, en.Released = false, r.Kind == Released
 		}
 	}
 }
 
-func (en *heldEntry) fold(r record) {
+func (en *Entry) fold(r Record) {
 	switch r.Kind {
-	case kindReleasing:
+	case Releasing:
 		en.Releasing = true
-	case kindDone:
+	case Done:
 		delete(en.Pending, r.New)
 		en.wrote(r.ReadBack)
 		en.Last, en.Away = r.ReadBack, true
 		for _, a := range r.Also {
 			en.After[a.Tunable] = a.Value
 		}
-	case kindAgain:
+	case Again:
 		en.Last, en.Away = r.ReadBack, true
-	case kindReverted:
+	case Reverted:
 		en.Away = false
 		clear(en.Pending)
-	case kindRebased:
+	case Rebased:
 		en.wrote(en.Old) // what the older rollout left is now ours too
 		en.Old, en.Away = r.Old, true
 		en.Rebased++
 		en.Also = slices.Clone(en.Also) // a record that waits for the disk may share it
 		for _, a := range r.Also {
-			if b := en.alsoOf(a); b != nil {
+			if b := en.AlsoOf(a); b != nil {
 				b.Value = a.Value
 			}
 		}
 		if r.Pair != nil {
 			en.Pair = r.Pair
 		}
-	case kindRestored, kindYielded, kindGone:
+	case Restored, Yielded, Gone:
 		en.End, en.Away = r.Kind, false
 		clear(en.Pending)
 	}
 }
 
-func (en *heldEntry) wrote(v tune.Value) {
+func (en *Entry) wrote(v tune.Value) {
 	if v != "" && !slices.Contains(en.Wrote, v) {
 		en.Wrote = append(en.Wrote, v)
 	}
 }
 
-// inDoubt reports whether a write may have happened of which the result is not known.
-func (en *heldEntry) inDoubt() bool { return len(en.Pending) > 0 }
+// InDoubt reports whether a write may have happened of which the result is not known.
+func (en *Entry) InDoubt() bool { return len(en.Pending) > 0 }
 
-// ours reports whether a live value is one we can have left. Vector writes are not atomic, so each
+// Ours reports whether a live value is one we can have left. Vector writes are not atomic, so each
 // element may be any journaled one of its position.
-func (en *heldEntry) ours(live tune.Value) bool {
+func (en *Entry) Ours(live tune.Value) bool {
 	known := append([]tune.Value{en.Old}, en.Wrote...)
 	if slices.Contains(known, live) {
 		return true
@@ -190,7 +191,8 @@ func (en *heldEntry) ours(live tune.Value) bool {
 	return true
 }
 
-func (ro *heldRollout) entry(tunable, target string) *heldEntry {
+// Entry finds what a rollout holds of a tunable on a target; nil when it holds nothing of it.
+func (ro *Rollout) Entry(tunable, target string) *Entry {
 	for _, en := range ro.Entries {
 		if en.Tunable == tunable && en.Target == target {
 			return en
@@ -199,25 +201,25 @@ func (ro *heldRollout) entry(tunable, target string) *heldEntry {
 	return nil
 }
 
-// outlives reports whether the rollout's record holds after another boot.
-func (ro *heldRollout) outlives() bool { return ro.Persisting || ro.Persisted }
+// Outlives reports whether the rollout's record holds after another boot.
+func (ro *Rollout) Outlives() bool { return ro.Persisting || ro.Persisted }
 
-// open gives the rollouts not closed, oldest first.
-func (s *journalState) open() []*heldRollout {
-	var out []*heldRollout
+// Open gives the rollouts not closed, oldest first.
+func (s *State) Open() []*Rollout {
+	var out []*Rollout
 	for _, id := range s.order {
-		if ro := s.rollouts[id]; !ro.Closed {
+		if ro := s.Rollouts[id]; !ro.Closed {
 			out = append(out, ro)
 		}
 	}
 	return out
 }
 
-// above finds the entry of a younger open rollout that stands on the same tunable, or on its counterpart,
+// Above finds the entry of a younger open rollout that stands on the same tunable, or on its counterpart,
 // which zeroes it. A later target of the same name is another one.
-func (s *journalState) above(en *heldEntry) *heldEntry {
+func (s *State) Above(en *Entry) *Entry {
 	seen := false
-	for _, ro := range s.open() {
+	for _, ro := range s.Open() {
 		if ro.ID == en.Rollout {
 			seen = true
 			continue
@@ -225,9 +227,9 @@ func (s *journalState) above(en *heldEntry) *heldEntry {
 		if !seen {
 			continue
 		}
-		up := ro.entry(en.Tunable, en.Target)
+		up := ro.Entry(en.Tunable, en.Target)
 		if up == nil && en.Pair != nil {
-			up = ro.entry(en.Pair.Tunable, en.Pair.Target)
+			up = ro.Entry(en.Pair.Tunable, en.Pair.Target)
 		}
 		if up != nil && up.End == "" && (up.Boot != en.Boot || up.Identity.Equal(en.Identity)) {
 			return up
@@ -236,11 +238,11 @@ func (s *journalState) above(en *heldEntry) *heldEntry {
 	return nil
 }
 
-// managed lists what is held; idle says that no guard lives, so what is uncommitted waits for recovery.
-func (s *journalState) managed(boot string, idle bool) []tune.Managed {
+// Managed lists what is held; idle says that no guard lives, so what is uncommitted waits for recovery.
+func (s *State) Managed(boot string, idle bool) []tune.Managed {
 	out := []tune.Managed{}
-	for _, ro := range s.open() {
-		if ro.Boot != boot && !ro.outlives() {
+	for _, ro := range s.Open() {
+		if ro.Boot != boot && !ro.Outlives() {
 			continue
 		}
 		for _, en := range ro.Entries {
@@ -252,23 +254,33 @@ func (s *journalState) managed(boot string, idle bool) []tune.Managed {
 			switch {
 			case en.Released:
 				continue
-			case en.End == kindRestored && ro.outlives():
+			case en.End == Restored && ro.Outlives():
 				m.State = "persisted" // its file could not be removed: the next boot would set it again
-			case en.End == kindRestored:
+			case en.End == Restored:
 				continue
-			case en.End == kindYielded:
+			case en.End == Yielded:
 				m.State = "yielded"
-			case en.End == kindGone:
+			case en.End == Gone:
 				m.State = "gone"
 			case ro.Persisted:
 				m.State = "persisted"
 			case ro.Committed:
 				m.State = "committed"
-			case idle || en.inDoubt():
+			case idle || en.InDoubt():
 				m.State = "in_doubt"
 			}
 			out = append(out, m)
 		}
 	}
 	return out
+}
+
+// AlsoOf finds what an entry keeps of a neighbour.
+func (en *Entry) AlsoOf(a Beside) *Beside {
+	for i := range en.Also {
+		if en.Also[i].Tunable == a.Tunable && en.Also[i].Target == a.Target {
+			return &en.Also[i]
+		}
+	}
+	return nil
 }

@@ -1,4 +1,4 @@
-package guard
+package journal
 
 import (
 	"errors"
@@ -14,7 +14,7 @@ import (
 // trust refuses a journal that somebody with fewer rights than ours could have written: it says which
 // values to write where, and a restore asks no range. The folder above the journal's, its own and the file
 // must belong to us or to root and be writable by nobody else; what is absent is made by us.
-func (osDisk) trust(journal string) error {
+func (HostDisk) trust(journal string) error {
 	folder := filepath.Dir(journal)
 	above, aboveErr := os.Stat(filepath.Dir(folder)) // DATA_DIR may be a link
 	own, ownErr := os.Lstat(folder)
@@ -57,7 +57,7 @@ func distrust(info fs.FileInfo, want fs.FileMode) error {
 type truster interface{ trust(path string) error }
 
 // read gives a journal's bytes, if they are believed.
-func readTrusted(d disk, path string) ([]byte, error) {
+func ReadTrusted(d Disk, path string) ([]byte, error) {
 	if t, ok := d.(truster); ok {
 		if err := t.trust(path); err != nil {
 			return nil, err
