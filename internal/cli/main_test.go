@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 			return holdMemory()
 		}
 		if os.Getenv(answerRole) != "" {
-			return answerOnly()
+			return onFirstThread(answerOnly)
 		}
 		dir, err := os.MkdirTemp("", "semantos-cli-test-")
 		if err != nil {
