@@ -7,8 +7,8 @@ log="$(mktemp)"
 trap 'rm -f "$log" "$log.rc"' EXIT
 echo "go test -v $*"
 { "${GO:-go}" test -v "$@" 2>&1; echo $? >"$log.rc"; } | tee "$log" |
-	grep -vE '^(=== (RUN|PAUSE|CONT|NAME)|[[:space:]]*--- PASS:|PASS$)' |
-	grep -vE 'no test files'
+	grep --line-buffered -vE '^(=== (RUN|PAUSE|CONT|NAME)|[[:space:]]*--- PASS:|PASS$)' |
+	grep --line-buffered -vE 'no test files'
 rc="$(cat "$log.rc")"
 awk '
 	/^=== (RUN|NAME|CONT) / { name = $3; next }
