@@ -57,7 +57,8 @@ type assessment struct {
 // assess sets every metric that has a complete block against the draw of the slots. Blocks from before
 // the stage from only tell the noise: there another dose stood.
 func assess(metrics []metric, margin float64, readings []reading, from int) assessment {
-	a := assessment{margin: math.Log1p(margin), cured: saves(readings, failed), let: saves(readings, turnedAway)}
+	a := assessment{margin: math.Log1p(margin), cured: saves(readings, failed, survivors)}
+	a.let = a.cured || saves(readings, turnedAway, waiting)
 	for _, m := range metrics {
 		f := read(m, readings, from)
 		f.alpha = familyError / float64(len(metrics))
@@ -333,8 +334,12 @@ func (f finding) String() string {
 // few that got through before is no reason against it.
 const survivors = 0.05
 
-// saves reports that untreated slots lose clients and treated ones at most half as many.
-func saves(readings []reading, lost func(tune.MeterSample) float64) bool {
+// waiting is the share of attempts turned away from which those who got in say little of throughput: each of
+// the others waits a second or more, so where a request takes milliseconds most clients wait outside.
+const waiting = 0.01
+
+// saves reports that untreated slots lose more than a share of clients and treated ones at most half as many.
+func saves(readings []reading, lost func(tune.MeterSample) float64, least float64) bool {
 	var treated, untreated []float64
 	for _, r := range readings {
 		if r.sample == nil {
@@ -352,7 +357,7 @@ func saves(readings []reading, lost func(tune.MeterSample) float64) bool {
 		return false
 	}
 	before := median(untreated)
-	return before > survivors && median(treated) <= before/2
+	return before > least && median(treated) <= before/2
 }
 
 // failed is the share of requests that the meter saw fail.

@@ -110,22 +110,30 @@ func TestCostCountsTheLost(t *testing.T) {
 // themselves. That they are a quarter slower beside the others is no harm; that half the work is lost is.
 func TestThoseLetInShare(t *testing.T) {
 	t.Parallel()
-	slots := func(throughput, lost float64) tune.MeterSample {
-		v := sample(8, throughput, 0)
+	slots := func(throughput, lost, failed float64) tune.MeterSample {
+		v := sample(8, throughput, failed)
 		v.Lost = &lost
 		return v
 	}
 	for _, c := range []struct {
-		cured, lost float64
-		worse       bool
-	}{{10000, 0, false}, {6000, 0, true}, {10000, 0.9, true}} {
-		rs := pairsOf(12, slots(c.cured, c.lost), slots(13000, 0.9))
-		a := assess(metricsOf(tune.Measure{}, 1000), 0.1, rs, 0)
+		name      string
+		cured     tune.MeterSample
+		untreated tune.MeterSample
+		worse     bool
+	}{
+		{"nine of ten are let in", slots(10000, 0, 0), slots(13000, 0.9, 0), false},
+		{"one in forty waits a second", slots(10000, 0, 0), slots(13000, 0.025, 0), false},
+		{"the meter saw them fail", slots(10000, 0, 0), slots(13000, 0, 0.9), false},
+		{"half the work is lost", slots(6000, 0, 0), slots(13000, 0.9, 0), true},
+		{"nobody is let in", slots(10000, 0.9, 0), slots(13000, 0.9, 0), true},
+		{"nobody was turned away", slots(10000, 0, 0), slots(13000, 0.005, 0), true},
+	} {
+		a := assess(metricsOf(tune.Measure{}, 1000), 0.1, pairsOf(12, c.cured, c.untreated), 0)
 		if f, worse := a.worse(); worse != c.worse {
-			t.Errorf("%+v: worse %v, %v", c, worse, f)
+			t.Errorf("%s: worse %v, %v", c.name, worse, f)
 		}
 		if f, ok := a.suspect(); ok != c.worse {
-			t.Errorf("%+v: suspect %v, %v", c, ok, f)
+			t.Errorf("%s: suspect %v, %v", c.name, ok, f)
 		}
 	}
 }
