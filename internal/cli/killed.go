@@ -108,7 +108,7 @@ func touches(h *host.Host, k host.Kill, changes []tune.Change, meter rollout.Met
 	for _, c := range changes {
 		switch c.Scope {
 		case tune.ScopeCgroup:
-			if host.Below(c.Target, k.Group) || host.Below(k.Group, c.Target) {
+			if tune.Below(c.Target, k.Group) || tune.Below(k.Group, c.Target) {
 				return true
 			}
 		case tune.ScopeProcess:

@@ -31,20 +31,27 @@ func loops(t *testing.T, n int, queue ...[2]string) []string {
 		if err := os.WriteFile(img, make([]byte, 16<<20), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		text, err := exec.Command("losetup", "--find", "--show", img).Output()
-		if err != nil {
-			t.Skipf("no loop devices here: %v", err)
-		}
-		dev := strings.TrimSpace(string(text))
-		t.Cleanup(func() {
-			if err := exec.Command("losetup", "--detach", dev).Run(); err != nil {
-				t.Error(err)
-			}
-		})
-		setQueue(t, filepath.Base(dev), queue)
-		out = append(out, filepath.Base(dev))
+		dev := attachLoop(t, img)
+		setQueue(t, dev, queue)
+		out = append(out, dev)
 	}
 	return out
+}
+
+// attachLoop gives the name of a loop device over an image, which is nobody else's.
+func attachLoop(t *testing.T, image string) string {
+	t.Helper()
+	text, err := exec.Command("losetup", "--find", "--show", image).Output()
+	if err != nil {
+		t.Skipf("no loop devices here: %v", err)
+	}
+	dev := strings.TrimSpace(string(text))
+	t.Cleanup(func() {
+		if err := exec.Command("losetup", "--detach", dev).Run(); err != nil {
+			t.Error(err)
+		}
+	})
+	return filepath.Base(dev)
 }
 
 // setQueue writes files of a device's queue and has the test put them back, in the same order: a scheduler

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -150,22 +149,18 @@ func loopDevice(t *testing.T) string {
 	if err := os.WriteFile(image, make([]byte, 1<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command("losetup", "--find", "--show", image).Output()
-	if err != nil {
-		t.Skipf("needs a loop device for the rest: %v", err)
-	}
-	path := strings.TrimSpace(string(out))
-	file := "/sys/block/" + filepath.Base(path) + "/queue/read_ahead_kb"
+	device := attachLoop(t, image)
+	file := "/sys/block/" + device + "/queue/read_ahead_kb"
 	before, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := errors.Join(os.WriteFile(file, before, 0o644), exec.Command("losetup", "--detach", path).Run()); err != nil {
+		if err := os.WriteFile(file, before, 0o644); err != nil {
 			t.Error(err)
 		}
 	})
-	return filepath.Base(path)
+	return device
 }
 
 // TestDoctorSaysWhetherTheKernelTells, and why not.

@@ -161,7 +161,7 @@ func (t *trials) who(found tune.Change) string {
 	defer cancel()
 	told, err := t.guard.Who(ctx, []tune.Change{{Tunable: found.Tunable, Target: found.Target, Current: found.Current}})
 	if err != nil {
-		return "not known who: " + err.Error()
+		return guard.NotKnown + err.Error()
 	}
 	return told[0]
 }

@@ -128,16 +128,13 @@ func identify(e *tune.Written, pidfd int) {
 		return
 	}
 	got := *e
-	line := string(stat)
-	from, to := strings.IndexByte(line, '('), strings.LastIndexByte(line, ')')
-	if from < 0 || to < from {
+	name, fields, err := statFields(string(stat))
+	if err != nil {
 		return
 	}
-	got.Comm = line[from+1 : to]
-	if fields := strings.Fields(line[to+1:]); len(fields) >= 20 {
-		got.Parent, _ = strconv.Atoi(fields[1])
-		got.Start, _ = strconv.ParseUint(fields[19], 10, 64)
-	}
+	got.Comm = name
+	got.Parent, _ = strconv.Atoi(fields[1])
+	got.Start, _ = strconv.ParseUint(fields[19], 10, 64)
 	got.Exe, _ = os.Readlink(dir + "/exe") // one that has just ended has none
 	got.ParentComm = comm("/proc", got.Parent)
 	if status, err := os.ReadFile(dir + "/status"); err == nil {

@@ -121,17 +121,26 @@ func (h *Host) processIdentity(target string) (tune.Identity, error) {
 	return tune.Identity{"pid": pid, "start": start}, nil
 }
 
-// startTime finds field 22 of /proc/<pid>/stat; the command's name in field 2 may hold anything.
+// startTime finds field 22 of /proc/<pid>/stat.
 func startTime(stat string) (string, error) {
-	at := strings.LastIndexByte(stat, ')')
-	if at < 0 {
-		return "", fmt.Errorf("process state %q: %w", stat, tune.ErrCorrupt)
-	}
-	fields := strings.Fields(stat[at+1:])
-	if len(fields) < 20 {
-		return "", fmt.Errorf("process state has %d fields: %w", len(fields)+2, tune.ErrCorrupt)
+	_, fields, err := statFields(stat)
+	if err != nil {
+		return "", err
 	}
 	return fields[19], nil
+}
+
+// statFields splits /proc/<pid>/stat into the command's name, which may hold anything, and the twenty or more
+// fields behind it: the state is the first of them, the parent the second, the start the twentieth.
+func statFields(stat string) (comm string, fields []string, err error) {
+	from, to := strings.IndexByte(stat, '('), strings.LastIndexByte(stat, ')')
+	if from < 0 || to < from {
+		return "", nil, fmt.Errorf("process state %q: %w", stat, tune.ErrCorrupt)
+	}
+	if fields = strings.Fields(stat[to+1:]); len(fields) < 20 {
+		return "", nil, fmt.Errorf("process state has %d fields: %w", len(fields)+2, tune.ErrCorrupt)
+	}
+	return stat[from+1:to], fields, nil
 }
 
 func (h *Host) socketIdentity(target string) (tune.Identity, error) {

@@ -136,14 +136,9 @@ func (h *Host) KilledIn(k Kill, pid int) bool {
 	for line := range strings.Lines(string(text)) {
 		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
 		memory := len(parts) == 3 && (parts[1] == "" || slices.Contains(strings.Split(parts[1], ","), "memory"))
-		if memory && Below(parts[2], k.Group) {
+		if memory && tune.Below(parts[2], k.Group) {
 			return true
 		}
 	}
 	return false
-}
-
-// Below reports whether a control group lies in another, or is the same.
-func Below(group, in string) bool {
-	return group == in || strings.HasPrefix(group, strings.TrimSuffix(in, "/")+"/")
 }

@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"semantos/internal/tune"
 )
 
 // TestKillsAreReadFromTheLog: lines as Linux 6.18 writes them; those of memory.oom.group from its source
@@ -66,7 +68,7 @@ func TestBelow(t *testing.T) {
 		group, in string
 		want      bool
 	}{{"/a", "/a", true}, {"/a/b", "/a", true}, {"/ab", "/a", false}, {"/a", "/a/b", false}, {"/a", "/", true}} {
-		if got := Below(tc.group, tc.in); got != tc.want {
+		if got := tune.Below(tc.group, tc.in); got != tc.want {
 			t.Errorf("%s in %s: %v", tc.group, tc.in, got)
 		}
 	}

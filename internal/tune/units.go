@@ -53,12 +53,16 @@ func Units(changes []Change) []Unit {
 // nested reports that one control group lies below another.
 func nested(groups []Unit) bool {
 	for _, upper := range groups {
-		below := strings.TrimSuffix(upper.Target, "/") + "/"
-		if slices.ContainsFunc(groups, func(u Unit) bool { return u.Target != upper.Target && strings.HasPrefix(u.Target, below) }) {
+		if slices.ContainsFunc(groups, func(u Unit) bool { return u.Target != upper.Target && Below(u.Target, upper.Target) }) {
 			return true
 		}
 	}
 	return false
+}
+
+// Below reports whether a control group lies in another, or is the same.
+func Below(group, in string) bool {
+	return group == in || strings.HasPrefix(group, strings.TrimSuffix(in, "/")+"/")
 }
 
 // unitOf names the unit a change belongs to, "" where the target is a part of the whole host.

@@ -26,8 +26,8 @@ type Witness interface {
 	Writes(t *tune.Tunable, target string) tune.Seen
 }
 
-// notKnown begins every sentence that names nobody.
-const notKnown = "not known who: "
+// NotKnown begins every sentence that names nobody.
+const NotKnown = "not known who: "
 
 // noWitness is why nothing is known of what was changed before this guard watched.
 const noWitness = "nobody watched then"
@@ -106,16 +106,16 @@ func relock() {
 // somebody only when the last write seen is of the value found and nobody else wrote since our own.
 func (g *engine) who(q question) (said string) {
 	if g.witness == nil {
-		return notKnown + noWitness
+		return NotKnown + noWitness
 	}
 	defer func() {
 		if fault := recover(); fault != nil {
-			said = notKnown + fmt.Sprintf("the watch failed (%v)", fault)
+			said = NotKnown + fmt.Sprintf("the watch failed (%v)", fault)
 		}
 	}()
 	seen := g.witness.Writes(q.t, q.target)
 	if seen.Since.IsZero() {
-		return notKnown + seen.Why
+		return NotKnown + seen.Why
 	}
 	writes, ownSeen := since(seen.Writes, q.taken)
 	beside := map[int]bool{} // of writes, those of the counterpart
@@ -123,15 +123,15 @@ func (g *engine) who(q question) (said string) {
 		writes, beside = withPair(writes, lastOwn(seen), g.witness.Writes(g.tunable(q.pair.Tunable, q.pair.How), q.pair.Target))
 	}
 	if slices.ContainsFunc(writes, func(w tune.Written) bool { return w.Lost > 0 }) {
-		return notKnown + "some writes came too fast to be kept"
+		return NotKnown + "some writes came too fast to be kept"
 	}
 	switch {
 	case len(writes) == 0 && !ownSeen:
-		return notKnown + "nobody watched before " + clock(seen.Since)
+		return NotKnown + "nobody watched before " + clock(seen.Since)
 	case len(writes) == 0 && seen.Why != "":
-		return notKnown + "no write of it was seen (" + seen.Why + ")"
+		return NotKnown + "no write of it was seen (" + seen.Why + ")"
 	case len(writes) == 0:
-		return notKnown + "no write of it was seen"
+		return NotKnown + "no write of it was seen"
 	}
 	last := writes[len(writes)-1]
 	found, name := q.found, ""
@@ -140,11 +140,11 @@ func (g *engine) who(q question) (said string) {
 	}
 	switch {
 	case severalWriters(writes):
-		return notKnown + "several wrote it: " + listed(writes)
+		return NotKnown + "several wrote it: " + listed(writes)
 	case last.Cut:
-		return notKnown + fmt.Sprintf("%s wrote what could not be read whole", writer(last))
+		return NotKnown + fmt.Sprintf("%s wrote what could not be read whole", writer(last))
 	case !wrote(last.Value, found):
-		return notKnown + fmt.Sprintf("the last write seen is %q%s by %s, which is not what stands", last.Value, name, writer(last))
+		return NotKnown + fmt.Sprintf("the last write seen is %q%s by %s, which is not what stands", last.Value, name, writer(last))
 	case name != "":
 		return fmt.Sprintf("%q%s was written by %s", last.Value, name, writer(last))
 	}

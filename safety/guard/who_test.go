@@ -46,7 +46,7 @@ func TestWho(t *testing.T) {
 		writes []tune.Written
 		since  time.Time
 		why    string
-		want   string // "" is notKnown with what is in no
+		want   string // "" is NotKnown with what is in no
 		no     string
 	}{
 		"one writer":                {writes: []tune.Written{byUs(1, "50"), bySh(2, 9, "77")}, want: "written by sh (pid 9; uid 7) at 2026-11-18T11:06:42Z"},
@@ -83,7 +83,7 @@ func TestWho(t *testing.T) {
 			b.apply(t, "r1", "q.plain=50")
 			b.kernel.values["q.plain@host"] = "77"
 			if c.want == "" {
-				c.want = notKnown + c.no
+				c.want = NotKnown + c.no
 			}
 			if err := b.guard.commit(t.Context(), "r1"); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("commit: %v, want %q", err, c.want)
@@ -92,7 +92,7 @@ func TestWho(t *testing.T) {
 			if err != nil || len(got) != 1 || !strings.Contains(got[0].Detail, "; "+c.want) {
 				t.Errorf("%+v, %v, want %q", got, err, c.want)
 			}
-			if c.no == "" && strings.Contains(got[0].Detail, notKnown) {
+			if c.no == "" && strings.Contains(got[0].Detail, NotKnown) {
 				t.Errorf("%q says both", got[0].Detail)
 			}
 		})
@@ -166,7 +166,7 @@ func TestAWitnessThatFailsEndsNothing(t *testing.T) {
 	}
 	b.expect(t, map[string]string{"q.plain@host": "77", "n.vec@netns:1": "1 2 3"})
 	for _, r := range got {
-		if r.Outcome == Yielded && !strings.Contains(r.Detail, notKnown+"the watch failed (ask)") {
+		if r.Outcome == Yielded && !strings.Contains(r.Detail, NotKnown+"the watch failed (ask)") {
 			t.Errorf("%+v", r)
 		}
 	}

@@ -115,14 +115,14 @@ func TestYieldNamesTheWriter(t *testing.T) {
 	}
 	named := func(text string, pid int) {
 		t.Helper()
-		if want := fmt.Sprintf("; written by sh (pid %d, of %s, pid %d; uid 0", pid, self, os.Getpid()); !strings.Contains(text, want) || strings.Contains(text, notKnown) {
+		if want := fmt.Sprintf("; written by sh (pid %d, of %s, pid %d; uid 0", pid, self, os.Getpid()); !strings.Contains(text, want) || strings.Contains(text, NotKnown) {
 			t.Errorf("%q does not say %q", text, want)
 		}
 	}
 	nobody := func(text, why string) {
 		t.Helper()
-		if !strings.Contains(text, "; "+notKnown+why) {
-			t.Errorf("%q does not say %q", text, notKnown+why)
+		if !strings.Contains(text, "; "+NotKnown+why) {
+			t.Errorf("%q does not say %q", text, NotKnown+why)
 		}
 	}
 	apply1(t, c, "r1", "17")
@@ -183,7 +183,7 @@ func TestForeignWriteFoundAtTheStart(t *testing.T) {
 	s.waitUnlocked(time.Second)
 	shellWrites(t, "47")
 	notes := strings.Join(s.recover(), "\n")
-	if !strings.Contains(notes, "net.ipv4.tcp_fin_timeout") || !strings.Contains(notes, notKnown+noWitness) {
+	if !strings.Contains(notes, "net.ipv4.tcp_fin_timeout") || !strings.Contains(notes, NotKnown+noWitness) {
 		t.Errorf("%s", notes)
 	}
 }
