@@ -140,7 +140,7 @@ func statFields(stat string) (comm string, fields []string, err error) {
 	if fields = strings.Fields(stat[to+1:]); len(fields) < 20 {
 		return "", nil, fmt.Errorf("process state has %d fields: %w", len(fields)+2, tune.ErrCorrupt)
 	}
-	return stat[from+1:to], fields, nil
+	return stat[from+1 : to], fields, nil
 }
 
 func (h *Host) socketIdentity(target string) (tune.Identity, error) {
