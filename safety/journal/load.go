@@ -5,17 +5,28 @@ package journal
 func Load(s Scanned, copies []Copy, dataDir string) *State {
 	state := NewState()
 	newest := map[string]Record{} // of each rollout
+	told := map[whole]bool{}
 	for _, r := range s.Records {
 		state.Fold(r)
 		newest[r.Rollout] = r
+		told[wholeOf(r)] = true
 	}
 	for _, c := range copies {
 		if c.DataDir == dataDir {
-			state.merge(c, c.upTo(newest[c.Rollout()]))
+			state.merge(c, c.upTo(newest[c.Rollout()]), told)
 		}
 	}
 	return state
 }
+
+// whole tells records of a whole rollout apart.
+type whole struct {
+	rollout string
+	kind    Kind
+	at      int64
+}
+
+func wholeOf(r Record) whole { return whole{r.Rollout, r.Kind, r.Time.UnixNano()} }
 
 // upTo says how many of a copy's records are no newer than one of the journal's. What was not synced is lost
 // to the journal when its file system fails; the copy, which is in memory, goes on from there.
@@ -36,8 +47,9 @@ func (r Record) tellsSame(other Record) bool {
 
 // merge takes from a copy what the journal lost: all that is newer, and of what is not, entries it does not
 // know, how a write of one it knows went, originals that were handed on, and that a rollout was committed or
-// closed. The copy is written after the journal, so it knows of nothing that was not to be.
-func (s *State) merge(c Copy, upTo int) {
+// closed. The copy is written after the journal, so it knows of nothing that was not to be; and what the journal
+// has told of a whole rollout is not told again over what came after it.
+func (s *State) merge(c Copy, upTo int, told map[whole]bool) {
 	known := map[[3]string]bool{}
 	for _, ro := range s.Rollouts {
 		for _, en := range ro.Entries {
@@ -48,7 +60,7 @@ func (s *State) merge(c Copy, upTo int) {
 	for i := c.reopened(upTo); i < len(c.Records); i++ {
 		r := c.Records[i]
 		ro := s.Rollouts[r.Rollout]
-		if ro != nil && ro.Closed {
+		if ro != nil && ro.Closed || i < upTo && r.Tunable == "" && told[wholeOf(r)] {
 			continue
 		}
 		if r.Kind == Rebased && ro != nil {
