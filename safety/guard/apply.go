@@ -19,8 +19,8 @@ type item struct {
 // apply makes all changes of a bundle or none. The first apply of a rollout fixes the originals; later
 // ones (another dose, another slot) start from wherever the rollout left the values.
 func (g *engine) apply(ctx context.Context, rollout string, changes []tune.Change, actor string) ([]Applied, error) {
-	if f := g.frozen(); f != nil {
-		return nil, frozenError("apply", rollout, f)
+	if err := g.mayChange(ctx, "apply", rollout); err != nil {
+		return nil, err
 	}
 	if err := g.log.Usable(); err != nil {
 		return nil, err
@@ -32,7 +32,7 @@ func (g *engine) apply(ctx context.Context, rollout string, changes []tune.Chang
 	case ro != nil && ro.Committed:
 		return nil, &tune.Error{Op: "apply", Subject: rollout, Err: tune.ErrUsage, Hint: "it is committed: start a new rollout"}
 	}
-	items, err := g.prepare(rollout, changes, actor)
+	items, err := g.prepare(ctx, rollout, changes, actor)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func (g *engine) undoApply(rollout string, first bool, cause error) error {
 		return nil // nothing was even journaled
 	}
 	if first {
-		_, recs, err := g.finish(now, "apply failed: "+cause.Error())
+		_, recs, err := g.finish(context.Background(), now, "apply failed: "+cause.Error())
 		g.tell(true, recs...) // the values are back already
 		return err
 	}

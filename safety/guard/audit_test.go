@@ -96,7 +96,7 @@ func TestEveryDeedIsLogged(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.actor = "uid 7"
-	if _, err := g.rollback("a-1", "uid 7"); err != nil {
+	if _, err := g.rollback(t.Context(), "a-1", "uid 7"); err != nil {
 		t.Fatal(err)
 	}
 	g.actor = ""
@@ -139,7 +139,7 @@ func TestFullLogStopsChangesNotRestores(t *testing.T) {
 	if _, err := g.apply(t.Context(), "a-1", changes("q.plain=51"), "uid 0"); !errors.Is(err, tune.ErrStorage) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := g.rollback("a-1", "uid 0"); err != nil {
+	if _, err := g.rollback(t.Context(), "a-1", "uid 0"); err != nil {
 		t.Errorf("a restore is refused: %v", err)
 	}
 	b.untouched(t)

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,7 +11,7 @@ import (
 )
 
 // prepare validates every change against the catalogue and the machine before anything is journaled.
-func (g *engine) prepare(rollout string, changes []tune.Change, actor string) ([]item, error) {
+func (g *engine) prepare(ctx context.Context, rollout string, changes []tune.Change, actor string) ([]item, error) {
 	items := make([]item, 0, len(changes))
 	for _, c := range changes {
 		s, err := g.validate(c)
@@ -28,7 +29,7 @@ func (g *engine) prepare(rollout string, changes []tune.Change, actor string) ([
 			}
 		}
 		it := item{writeStep: s}
-		if err := g.inspect(rollout, actor, &it); err != nil {
+		if err := g.inspect(ctx, rollout, actor, &it); err != nil {
 			return nil, err
 		}
 		items = append(items, it)
@@ -73,7 +74,7 @@ func (g *engine) validate(c tune.Change) (writeStep, error) {
 }
 
 // inspect looks at the machine: who holds the tunable, whether it is the one meant, where it stands.
-func (g *engine) inspect(rollout, actor string, it *item) error {
+func (g *engine) inspect(ctx context.Context, rollout, actor string, it *item) error {
 	c := &it.change
 	if err := g.free(rollout, it.writeStep); err != nil {
 		return err
@@ -96,7 +97,7 @@ func (g *engine) inspect(rollout, actor string, it *item) error {
 				Err: fmt.Errorf("%w: expected %q, is %q", tune.ErrStale, want, live), Hint: "run 'semantos recommend' again"}
 		}
 		c.Current = live
-		if err := g.freeElsewhere(it.writeStep, id); err != nil {
+		if err := g.freeElsewhere(ctx, it.writeStep, id); err != nil {
 			return err
 		}
 		it.intent, err = g.firstIntent(rollout, actor, it, id)
@@ -147,7 +148,7 @@ func (g *engine) free(rollout string, s writeStep) error {
 
 // freeElsewhere refuses to stack on what a rollout of another data folder holds: neither journal would
 // know of the other, and whichever ends first would take its own value for somebody else's or for the original.
-func (g *engine) freeElsewhere(s writeStep, id tune.Identity) error {
+func (g *engine) freeElsewhere(ctx context.Context, s writeStep, id tune.Identity) error {
 	copies, err := journal.ReadCopies(g.disk, g.run)
 	if err != nil {
 		return err
@@ -156,7 +157,15 @@ func (g *engine) freeElsewhere(s writeStep, id tune.Identity) error {
 		if len(c.Records) == 0 || c.Records[0].Boot != g.boot || g.state.Rollouts[c.Rollout()] != nil {
 			continue
 		}
-		state := journal.Load(journal.Scan(readOrEmpty(g.disk, journal.Path(c.DataDir))), []journal.Copy{c}, c.DataDir)
+		var data []byte
+		err := g.onDisk(ctx, g.files.elsewhere, func() error {
+			data = readOrEmpty(g.disk, journal.Path(c.DataDir))
+			return nil
+		}, nil)
+		if err != nil {
+			return &tune.Error{Op: "apply", Subject: s.change.Tunable, Err: err, Hint: "what data folder " + c.DataDir + " holds is not known: check its disk"}
+		}
+		state := journal.Load(journal.Scan(data), []journal.Copy{c}, c.DataDir)
 		ro := state.Rollouts[c.Rollout()]
 		if ro == nil || ro.Closed {
 			continue

@@ -22,7 +22,7 @@ func TestCompaction(t *testing.T) {
 		if _, err := b.guard.apply(t.Context(), id, changes("q.round=8192"), note); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.guard.rollback(id, ""); err != nil {
+		if _, err := b.guard.rollback(t.Context(), id, ""); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -38,7 +38,7 @@ func TestCompaction(t *testing.T) {
 		t.Error(s.Bad)
 	}
 	b.expect(t, map[string]string{"q.plain@host": "50", "q.round@host": "4096"})
-	if _, err := b.guard.rollback("keep", ""); err != nil {
+	if _, err := b.guard.rollback(t.Context(), "keep", ""); err != nil {
 		t.Fatal(err)
 	}
 	b.untouched(t)

@@ -47,6 +47,9 @@ type engine struct {
 
 	witness Witness // nil: nobody watches
 
+	files lanes
+	owed  []owed // in the order of their lanes
+
 	asked  chan *tune.Freeze // of the data folder, not answered yet
 	said   saying            // nil: no log is kept
 	actor  string            // on whose behalf it acts now; "" is the rollout's own
@@ -125,8 +128,8 @@ func (g *engine) commit(ctx context.Context, rollout string) error {
 	if ro.Committed {
 		return nil
 	}
-	if f := g.frozen(); f != nil {
-		return frozenError("commit", rollout, f)
+	if err := g.mayChange(ctx, "commit", rollout); err != nil {
+		return err
 	}
 	for _, en := range ro.Entries {
 		if en.End == journal.Gone && isUnit(ro, en) {
@@ -148,8 +151,9 @@ func (g *engine) commit(ctx context.Context, rollout string) error {
 	return g.did(audit.Commit, err)
 }
 
-// rollback puts everything of a rollout back, committed or not, and closes it.
-func (g *engine) rollback(rollout, actor string) ([]Restored, error) {
+// rollback puts everything of a rollout back, committed or not, and closes it. Only what it persisted is waited
+// for, while ctx lasts; values never are.
+func (g *engine) rollback(ctx context.Context, rollout, actor string) ([]Restored, error) {
 	ro, err := g.held(rollout)
 	if err != nil {
 		return nil, err
@@ -157,7 +161,7 @@ func (g *engine) rollback(rollout, actor string) ([]Restored, error) {
 	if ro.Closed {
 		return []Restored{}, nil
 	}
-	out, recs, err := g.finish(ro, "rollback by "+actor)
+	out, recs, err := g.finish(ctx, ro, "rollback by "+actor)
 	// The values are back whatever the journal says: the next change is refused when it cannot be written.
 	g.tell(true, recs...)
 	return out, err
@@ -165,12 +169,18 @@ func (g *engine) rollback(rollout, actor string) ([]Restored, error) {
 
 // finish puts back and says what is to be recorded after it. What could not be put back keeps the
 // rollout open, so that the next command tries again.
-func (g *engine) finish(ro *journal.Rollout, reason string) ([]Restored, []journal.Record, error) {
+func (g *engine) finish(ctx context.Context, ro *journal.Rollout, reason string) ([]Restored, []journal.Record, error) {
 	out, recs := g.putBackAll(ro, journal.Restored)
-	unErr := g.unpersist(ro)
-	err := errors.Join(failures(out), unErr)
-	if err == nil {
-		recs = append(recs, journal.Record{Kind: journal.Closed, Rollout: ro.ID, Reason: reason, Actor: g.behalf(ro.ID)})
+	closed := journal.Record{Kind: journal.Closed, Rollout: ro.ID, Reason: reason, Actor: g.behalf(ro.ID)}
+	failed := failures(out)
+	unErr := g.unpersist(ctx, ro, func() {
+		if failed == nil && !ro.Closed {
+			g.tell(true, closed)
+		}
+	})
+	err := errors.Join(failed, unErr)
+	if err == nil && !ro.Closed {
+		recs = append(recs, closed)
 	}
 	return out, recs, err
 }
@@ -178,8 +188,8 @@ func (g *engine) finish(ro *journal.Rollout, reason string) ([]Restored, []journ
 // reopen lets a rollout that was ended and put back go on under its name. Its originals are taken anew,
 // from what stands now.
 func (g *engine) reopen(ctx context.Context, rollout string) error {
-	if f := g.frozen(); f != nil {
-		return frozenError("go on with rollout", rollout, f)
+	if err := g.mayChange(ctx, "go on with rollout", rollout); err != nil {
+		return err
 	}
 	ro, err := g.held(rollout)
 	switch {
@@ -212,7 +222,7 @@ func (g *engine) undoUncommitted(reason string) ([]Restored, error) {
 		if open[i].Committed {
 			continue
 		}
-		got, ends, err := g.finish(open[i], reason)
+		got, ends, err := g.finish(context.Background(), open[i], reason) // nothing uncommitted has files
 		for _, r := range ends {
 			g.state.Fold(r) // an older rollout below looks at it
 		}
@@ -235,7 +245,7 @@ func (g *engine) uncommitted() bool {
 }
 
 func (g *engine) endedError(ro *journal.Rollout) error {
-	if f := g.frozen(); f != nil {
+	if f := g.frozen(context.Background(), freezeGlance); f != nil {
 		return frozenError("continue rollout", ro.ID, f)
 	}
 	return &tune.Error{Op: "continue rollout", Subject: ro.ID, Err: fmt.Errorf("%w: %s", ErrEnded, ro.Reason),

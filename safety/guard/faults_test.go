@@ -79,14 +79,14 @@ func (s *schedule) end() {
 	s.restart()
 	s.compare()
 	for _, i := range s.rng.Perm(len(s.m.held)) {
-		if _, err := s.b.guard.rollback(s.m.held[i].id, ""); err != nil {
+		if _, err := s.b.guard.rollback(s.t.Context(), s.m.held[i].id, ""); err != nil {
 			s.t.Fatalf("last rollback of %s: %v", s.m.held[i].id, err)
 		}
 	}
 	s.m.held = nil
 	s.compare()
 	for _, ro := range s.b.guard.state.Open() { // put back while no disk could take that: said again
-		if _, err := s.b.guard.rollback(ro.ID, ""); err != nil {
+		if _, err := s.b.guard.rollback(s.t.Context(), ro.ID, ""); err != nil {
 			s.t.Fatalf("said again: rollback of %s: %v", ro.ID, err)
 		}
 	}
@@ -347,7 +347,7 @@ func (s *schedule) ask(op string) error {
 		}
 		s.say("rollback %s", r.id)
 		s.cut = r.id
-		if _, err := g.rollback(r.id, ""); err != nil && !errors.Is(err, tune.ErrUnknown) {
+		if _, err := g.rollback(s.t.Context(), r.id, ""); err != nil && !errors.Is(err, tune.ErrUnknown) {
 			return err
 		}
 		s.gone = append(s.gone, r.id)
@@ -371,7 +371,7 @@ func (s *schedule) settle() {
 		ro := s.b.guard.state.Rollouts[open.id]
 		if ro != nil && ro.Committed {
 			m.held, m.open = append(m.held, open), nil
-		} else if _, err := s.b.guard.rollback(open.id, ""); err != nil && !errors.Is(err, tune.ErrUnknown) {
+		} else if _, err := s.b.guard.rollback(s.t.Context(), open.id, ""); err != nil && !errors.Is(err, tune.ErrUnknown) {
 			s.t.Fatalf("rollback of %s when all is well again: %v", open.id, err)
 		}
 		m.open = nil
@@ -386,7 +386,7 @@ func (s *schedule) settle() {
 			continue
 		}
 		s.say("  rollback %s again", r.id)
-		if _, err := s.b.guard.rollback(r.id, ""); err != nil {
+		if _, err := s.b.guard.rollback(s.t.Context(), r.id, ""); err != nil {
 			s.t.Fatalf("rollback again: %v", err)
 		}
 		m.drop(r.id)
@@ -401,7 +401,7 @@ func (s *schedule) again() {
 			continue
 		}
 		s.say("  rollback %s said again", ro.ID)
-		if _, err := s.b.guard.rollback(ro.ID, ""); err != nil {
+		if _, err := s.b.guard.rollback(s.t.Context(), ro.ID, ""); err != nil {
 			s.t.Fatalf("rollback said again: %v", err)
 		}
 	}

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,15 +48,21 @@ func freezeData(d journal.Disk, dataDir string, f tune.Freeze) error {
 	go func() { done <- writeFreeze(d, path, f) }()
 	select {
 	case err := <-done:
-		if err != nil {
-			return &tune.Error{Op: "freeze", Subject: path, Err: fmt.Errorf("%w: %w", tune.ErrStorage, err),
-				Hint: "it is frozen until the next boot; make DATA_DIR writable and freeze again to outlive one"}
-		}
-		return nil
+		return freezeDataError(path, err)
 	case <-time.After(freezeWait):
-		return &tune.Error{Op: "freeze", Subject: path, Err: fmt.Errorf("%w: the disk does not answer", tune.ErrStorage),
-			Hint: "it is frozen until the next boot; check the disk and freeze again to outlive one"}
+		return freezeDataError(path, errLate)
 	}
+}
+
+func freezeDataError(path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	hint := "it is frozen until the next boot; make DATA_DIR writable and freeze again to outlive one"
+	if errors.Is(err, errLate) {
+		hint = "it is frozen until the next boot; check the disk and freeze again to outlive one"
+	}
+	return &tune.Error{Op: "freeze", Subject: path, Err: fmt.Errorf("%w: %w", tune.ErrStorage, err), Hint: hint}
 }
 
 func writeFreeze(d journal.Disk, path string, f tune.Freeze) error {
@@ -70,27 +77,39 @@ func writeFreeze(d journal.Disk, path string, f tune.Freeze) error {
 func Thaw(dataDir, runDir string) error { return thaw(journal.HostDisk{}, dataDir, runDir) }
 
 func thaw(d journal.Disk, dataDir, runDir string) error {
-	paths := []string{filepath.Join(absolute(dataDir), freezeName), filepath.Join(runDir, freezeName)}
-	for _, f := range []*tune.Freeze{readFreeze(d, paths[0]), readFreeze(d, paths[1])} {
+	path := filepath.Join(runDir, freezeName)
+	return errors.Join(thawData(d, absolute(dataDir), readFreeze(d, path)), unfreeze(d, path))
+}
+
+// thawData removes the files of the data folders; host is the freeze of the run folder, if there is one.
+func thawData(d journal.Disk, dataDir string, host *tune.Freeze) error {
+	paths := []string{filepath.Join(dataDir, freezeName)}
+	for _, f := range []*tune.Freeze{readFreeze(d, paths[0]), host} {
 		if f != nil && f.DataDir != "" {
 			paths = append(paths, filepath.Join(f.DataDir, freezeName))
 		}
 	}
 	var errs []error
 	for _, path := range paths {
-		if _, err := d.ReadFile(path); errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err := d.Remove(path); err != nil {
-			sentinel := tune.ErrStorage
-			if errors.Is(err, fs.ErrPermission) {
-				sentinel = tune.ErrNotPermitted
-			}
-			errs = append(errs, &tune.Error{Op: "thaw", Subject: path, Err: fmt.Errorf("%w: %w", sentinel, err),
-				Hint: "remove the file as root; until then everything stays frozen"})
-		}
+		errs = append(errs, unfreeze(d, path))
 	}
 	return errors.Join(errs...)
+}
+
+func unfreeze(d journal.Disk, path string) error {
+	if _, err := d.ReadFile(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	err := d.Remove(path)
+	if err == nil {
+		return nil
+	}
+	sentinel := tune.ErrStorage
+	if errors.Is(err, fs.ErrPermission) {
+		sentinel = tune.ErrNotPermitted
+	}
+	return &tune.Error{Op: "thaw", Subject: path, Err: fmt.Errorf("%w: %w", sentinel, err),
+		Hint: "remove the file as root; until then everything stays frozen"}
 }
 
 // Frozen says whether a freeze stands for this data folder or for the host, and whose; nil for none. A
@@ -132,14 +151,25 @@ func frozenError(op, rollout string, f *tune.Freeze) error {
 	return &tune.Error{Op: op, Subject: rollout, Err: *f, Hint: "semantos freeze --off lets changes be made again"}
 }
 
+// mayChange refuses a change while the host is frozen, or something is to be put back before it.
+func (g *engine) mayChange(ctx context.Context, op, rollout string) error {
+	if f := g.frozen(ctx, freezeAsk); f != nil {
+		return frozenError(op, rollout, f)
+	}
+	if ctx.Err() != nil { // the data folder may not have been heard
+		return fmt.Errorf("%s %s: %w", op, rollout, context.Cause(ctx))
+	}
+	return nil
+}
+
 // frozen is what stands against every change.
 // It is asked while values stand, so the data folder, whose disk may hang, is looked at from beside and waited
 // for a moment only: a change would wait for that disk anyway.
-func (g *engine) frozen() *tune.Freeze {
+func (g *engine) frozen(ctx context.Context, wait time.Duration) *tune.Freeze {
 	if f := frozen(g.disk, "", g.run); f != nil {
 		return f
 	}
-	late := time.After(freezeAsk)
+	late := time.After(wait)
 	for {
 		asked := g.asked
 		if asked == nil {
@@ -155,19 +185,38 @@ func (g *engine) frozen() *tune.Freeze {
 			}
 		case <-late:
 			return nil
+		case <-ctx.Done():
+			return nil
 		}
 	}
 }
 
-// freezeAsk is far more than a disk in order takes to say that a file is not there.
-const freezeAsk = 100 * time.Millisecond
+// freezeAsk is far more than a disk in order takes to say that a file is not there. The look that is taken again
+// and again while values stand, and the words of an error, are worth less: a restore may wait behind them.
+const freezeAsk, freezeGlance = 100 * time.Millisecond, 10 * time.Millisecond
 
 // freeze forbids changes, puts back what is under way, and only then waits for the disk.
-func (g *engine) freeze(f tune.Freeze) ([]Restored, error) {
+func (g *engine) freeze(ctx context.Context, f tune.Freeze) ([]Restored, error) {
 	f.At, f.DataDir = g.now().UTC(), g.data
 	runErr := freezeRun(g.disk, g.run, f)
 	restored, err := g.undoUncommitted(f.Error())
-	return restored, errors.Join(err, runErr, freezeData(g.disk, g.data, f))
+	ctx, cancel := context.WithTimeout(ctx, freezeWait)
+	defer cancel()
+	path := filepath.Join(g.data, freezeName)
+	dataErr := g.onDisk(ctx, g.files.freeze, func() error { return writeFreeze(g.disk, path, f) }, nil)
+	return restored, errors.Join(err, runErr, freezeDataError(path, dataErr))
+}
+
+// thaw lets changes be made again. The file of the run folder goes last, and stays where the disk is late: a
+// freeze that came meanwhile must not lose it.
+func (g *engine) thaw(ctx context.Context) error {
+	path := filepath.Join(g.run, freezeName)
+	host := readFreeze(g.disk, path)
+	err := g.onDisk(ctx, g.files.freeze, func() error { return thawData(g.disk, g.data, host) }, nil)
+	if errors.Is(err, errLate) {
+		return &tune.Error{Op: "thaw", Subject: g.data, Err: err, Hint: "everything stays frozen; thaw again when the disk of DATA_DIR answers"}
+	}
+	return errors.Join(err, unfreeze(g.disk, path))
 }
 
 // obeyFreeze puts back what is under way when somebody froze the host from outside.
@@ -175,7 +224,7 @@ func (g *engine) obeyFreeze() {
 	if !g.uncommitted() {
 		return
 	}
-	if f := g.frozen(); f != nil {
+	if f := g.frozen(context.Background(), freezeGlance); f != nil {
 		g.actor = f.By
 		_, _ = g.undoUncommitted(f.Error()) // what failed stays open, and is tried again at the end
 		g.sayFreeze(f.By, f.Why, true)
@@ -193,7 +242,7 @@ func (g *engine) sayFreeze(actor, why string, on bool) {
 
 // adoptFreeze lets the whole host know of a freeze that outlived the boot.
 func (g *engine) adoptFreeze() {
-	here := g.frozen()
+	here := g.frozen(context.Background(), freezeAsk)
 	if here != nil && readFreeze(g.disk, filepath.Join(g.run, freezeName)) == nil {
 		_ = freezeRun(g.disk, g.run, *here) // it stands here all the same
 	}

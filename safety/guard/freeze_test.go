@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -22,7 +23,7 @@ func TestFreeze(t *testing.T) {
 	}
 	b.apply(t, "running", "q.plain=50")
 	// The folders of the bench are its own disk's; the run folder of this machine is there.
-	restored, err := b.guard.freeze(tune.Freeze{By: "uid 0", Why: "release day"})
+	restored, err := b.guard.freeze(t.Context(), tune.Freeze{By: "uid 0", Why: "release day"})
 	if err != nil || len(restored) != 1 || restored[0].Outcome != PutBack {
 		t.Fatalf("%+v, %v", restored, err)
 	}
@@ -36,12 +37,12 @@ func TestFreeze(t *testing.T) {
 		}
 	}
 	b.expect(t, map[string]string{"q.plain@host": "5"})
-	if _, err := b.guard.rollback("kept", "uid 0"); err != nil {
+	if _, err := b.guard.rollback(t.Context(), "kept", "uid 0"); err != nil {
 		t.Errorf("what was kept cannot be taken back: %v", err)
 	}
 	b.untouched(t)
 	b.start() // another guard
-	if f := b.guard.frozen(); f == nil || f.By != "uid 0" || f.DataDir != "/data" || f.At.IsZero() {
+	if f := b.guard.frozen(context.Background(), freezeAsk); f == nil || f.By != "uid 0" || f.DataDir != "/data" || f.At.IsZero() {
 		t.Errorf("the next guard sees %+v", f)
 	}
 	if err := b.disk.Remove("/run/frozen"); err != nil { // a boot

@@ -65,14 +65,19 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return s.refuse(hello.ID, err)
 	}
-	defer lock.release()
+	written := true
+	defer func() {
+		if written { // else the kernel drops it, once no file of ours can come late into the next guard's
+			lock.release()
+		}
+	}()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stopQueue, err := s.open()
+	stopFiles, err := s.open()
 	if err != nil {
 		return s.refuse(hello.ID, err)
 	}
-	defer stopQueue()
+	defer func() { written = stopFiles() }()
 	s.seen.Store(int64(time.Since(s.start)))
 	if err := s.reply(wireReply{ID: hello.ID, Version: protocolVersion, Pid: os.Getpid(), Notes: s.notes, Weak: weak}); err != nil {
 		return nil // the parent went while we recovered: nothing is held

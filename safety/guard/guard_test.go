@@ -34,12 +34,12 @@ func TestApplyRevertCommitRollback(t *testing.T) {
 	if len(m) != 3 || m[0].State != "committed" || m[0].Original != "5" || m[0].Current != "70" {
 		t.Errorf("managed %+v", m)
 	}
-	restored, err := b.guard.rollback("r1", "uid 0")
+	restored, err := b.guard.rollback(t.Context(), "r1", "uid 0")
 	if err != nil || len(restored) != 3 || restored[0].Outcome != PutBack {
 		t.Fatalf("rollback: %+v, %v", restored, err)
 	}
 	b.untouched(t)
-	if again, err := b.guard.rollback("r1", "uid 0"); err != nil || len(again) != 0 {
+	if again, err := b.guard.rollback(t.Context(), "r1", "uid 0"); err != nil || len(again) != 0 {
 		t.Errorf("second rollback: %+v, %v", again, err)
 	}
 	if files, _ := b.disk.List("/run/open"); len(files) != 0 {
@@ -95,7 +95,7 @@ func TestOrderKeepsInvariants(t *testing.T) {
 	if err := b.guard.commit(t.Context(), "r1"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.guard.rollback("r1", ""); err != nil {
+	if _, err := b.guard.rollback(t.Context(), "r1", ""); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{"q.high=200", "q.low=100", "q.low=10", "q.high=20"}
@@ -131,7 +131,7 @@ func TestPairIsRestoredByItsActiveMember(t *testing.T) {
 	b.untouched(t)
 	b.apply(t, "r1", "p.bytes=8192")
 	b.kernel.values["p.bytes@host"], b.kernel.values["p.ratio@host"] = "0", "7" // somebody prefers the ratio
-	got, err := b.guard.rollback("r1", "")
+	got, err := b.guard.rollback(t.Context(), "r1", "")
 	if err != nil || got[0].Outcome != Yielded {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -149,7 +149,7 @@ func TestNeighboursAreRestored(t *testing.T) {
 	b.untouched(t)
 	b.apply(t, "r1", "m.mode=on")
 	b.kernel.values["m.side@host"] = "1234" // set by a person meanwhile
-	if _, err := b.guard.rollback("r1", ""); err != nil {
+	if _, err := b.guard.rollback(t.Context(), "r1", ""); err != nil {
 		t.Fatal(err)
 	}
 	b.expect(t, map[string]string{"m.mode@host": "off", "m.side@host": "1234"})
@@ -189,7 +189,7 @@ func TestGoneTargetIsLetGo(t *testing.T) {
 	b := newBench(t)
 	b.apply(t, "r1", "n.vec@netns:1=4 5 6", "q.plain=50")
 	b.kernel.ids["netns:1"] = "another of the same number"
-	got, err := b.guard.rollback("r1", "")
+	got, err := b.guard.rollback(t.Context(), "r1", "")
 	if err != nil || !slices.ContainsFunc(got, func(r Restored) bool { return r.Outcome == Gone }) {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -212,7 +212,7 @@ func TestStackedRolloutsHandOn(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, id := range order {
-			if _, err := b.guard.rollback(id, ""); err != nil {
+			if _, err := b.guard.rollback(t.Context(), id, ""); err != nil {
 				t.Fatal(err)
 			}
 			if id == "r1" && order[0] == "r1" {
@@ -229,7 +229,7 @@ func TestFailedRestoreStaysOpen(t *testing.T) {
 	b := newBench(t)
 	b.apply(t, "r1", "q.plain=50", "q.round=8192")
 	b.kernel.refuse["restore q.plain"] = fmt.Errorf("write: %w", tune.ErrNotPermitted)
-	_, err := b.guard.rollback("r1", "")
+	_, err := b.guard.rollback(t.Context(), "r1", "")
 	if err == nil || !strings.Contains(err.Error(), "q.plain") || tune.Hint(err) == "" {
 		t.Errorf("got %v", err)
 	}
@@ -259,7 +259,7 @@ func TestFullDiskStopsChangesNotRestores(t *testing.T) {
 			if err := b.guard.commit(t.Context(), "r1"); !errors.Is(err, tune.ErrStorage) {
 				t.Errorf("commit: %v", err)
 			}
-			if _, err := b.guard.rollback("r1", ""); err != nil {
+			if _, err := b.guard.rollback(t.Context(), "r1", ""); err != nil {
 				t.Errorf("rollback: %v", err)
 			}
 			b.untouched(t)
@@ -299,7 +299,7 @@ func TestAnotherBootClosesWhatIsNotPersisted(t *testing.T) {
 	if len(m) != 1 || m[0].State != "persisted" || m[0].Rollout != "r2" {
 		t.Errorf("managed %+v", m)
 	}
-	if _, err := b.guard.rollback("r2", ""); err != nil {
+	if _, err := b.guard.rollback(t.Context(), "r2", ""); err != nil {
 		t.Fatal(err)
 	}
 	b.expect(t, map[string]string{"q.round@host": "4096"})
@@ -377,7 +377,7 @@ func TestPersist(t *testing.T) {
 		t.Errorf("tmpfiles.d holds %q", tmpfiles)
 	}
 	b.disk.Files[files[1]] = []byte("mine now\n")
-	if _, err := b.guard.rollback("r1", ""); err != nil {
+	if _, err := b.guard.rollback(t.Context(), "r1", ""); err != nil {
 		t.Fatal(err)
 	}
 	b.untouched(t)
@@ -445,7 +445,7 @@ func TestPersistDiesAtEveryEffect(t *testing.T) {
 		if n := count(); persisted != (n == 2) || !persisted && n != 0 || answered && !persisted {
 			t.Fatalf("died at effect %d: %d files, %+v", effects, n, m)
 		}
-		if _, err := b.guard.rollback("r1", ""); err != nil {
+		if _, err := b.guard.rollback(t.Context(), "r1", ""); err != nil {
 			t.Fatal(err)
 		}
 		b.untouched(t)
@@ -465,7 +465,7 @@ func TestNeighbourThatVanishes(t *testing.T) {
 	b := newBench(t)
 	b.kernel.vanish = true
 	b.apply(t, "r1", "m.mode=on")
-	if _, err := b.guard.rollback("r1", "test"); err != nil {
+	if _, err := b.guard.rollback(t.Context(), "r1", "test"); err != nil {
 		t.Fatal(err)
 	}
 	b.expect(t, map[string]string{"m.mode@host": "off", "m.side@host": "67"})

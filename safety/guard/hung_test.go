@@ -70,9 +70,9 @@ func TestRestoreNeverWaitsForTheDisk(t *testing.T) {
 	t.Parallel()
 	for name, restore := range map[string]func(g *engine) error{
 		"revert":    func(g *engine) error { _, err := g.revert("a-1"); return err },
-		"rollback":  func(g *engine) error { _, err := g.rollback("a-1", "uid 0"); return err },
+		"rollback":  func(g *engine) error { _, err := g.rollback(t.Context(), "a-1", "uid 0"); return err },
 		"lost":      func(g *engine) error { _, err := g.undoUncommitted("the command is lost"); return err },
-		"committed": func(g *engine) error { _, err := g.rollback("c-1", "uid 0"); return err },
+		"committed": func(g *engine) error { _, err := g.rollback(t.Context(), "c-1", "uid 0"); return err },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -123,7 +123,7 @@ func TestGuardDiesAfterAnUnrecordedRestore(t *testing.T) {
 				case "revert":
 					_, err = b.guard.revert("a-1")
 				case "rollback":
-					_, err = b.guard.rollback("a-1", "uid 0")
+					_, err = b.guard.rollback(t.Context(), "a-1", "uid 0")
 				default:
 					_, err = b.guard.undoUncommitted("the command is lost")
 				}
@@ -162,6 +162,7 @@ func served(t *testing.T) (*bench, *hungDisk, net.Conn, func()) {
 	ours, theirs := net.Pipe()
 	s := &guardServer{conn: theirs, engine: b.guard, frames: make(chan wireRequest, maxQueued), start: time.Now(), lapse: make(chan struct{}, 1),
 		cfg: Config{Now: time.Now}, pace: Config{}.pace()}
+	b.guard.files = newLanes()
 	ctx := t.Context()
 	done := make(chan error, 1)
 	go s.receive(func(error) {})
@@ -175,6 +176,8 @@ func served(t *testing.T) (*bench, *hungDisk, net.Conn, func()) {
 			t.Error(err)
 		}
 		_ = ours.Close()
+		b.guard.files.stop(t.Context())
+		b.guard.settle()
 		q.stop(t.Context())
 	}
 }
@@ -258,7 +261,7 @@ func TestQueueThatIsFullLosesRecordsNotRestores(t *testing.T) {
 		for range queueLength + 10 {
 			q.Later(false, journal.Record{Kind: journal.Reverted, Rollout: "x", Tunable: "q.low", Target: "host"})
 		}
-		if _, err := b.guard.rollback("a-1", "uid 0"); err != nil {
+		if _, err := b.guard.rollback(t.Context(), "a-1", "uid 0"); err != nil {
 			t.Error(err)
 		}
 		b.untouched(t)

@@ -83,7 +83,7 @@ func TestReopenedAfterAFullDisk(t *testing.T) {
 	b := newBench(t)
 	b.apply(t, "r1", "q.plain=50")
 	b.disk.Full = "/data"
-	if _, err := b.guard.rollback("r1", ""); err != nil {
+	if _, err := b.guard.rollback(t.Context(), "r1", ""); err != nil {
 		t.Fatal(err)
 	}
 	b.disk.Full = ""

@@ -66,7 +66,7 @@ func refusal(t *testing.T, g *engine, rollout string, c tune.Change, want error)
 // swapped has everything of a rollout put back after its target became another, and wants it left alone.
 func swapped(t *testing.T, g *engine, rollout string) {
 	t.Helper()
-	out, err := g.rollback(rollout, "uid 0")
+	out, err := g.rollback(t.Context(), rollout, "uid 0")
 	if err != nil || len(out) != 1 || out[0].Outcome != Gone {
 		t.Errorf("rollback: %+v, %v", out, err)
 	}

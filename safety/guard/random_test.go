@@ -78,7 +78,7 @@ func TestRandomCrashes(t *testing.T) {
 		b.start()
 		compare(rt, b, m)
 		for i := len(m.held) - 1; i >= 0; i-- {
-			if _, err := b.guard.rollback(m.held[i].id, ""); err != nil {
+			if _, err := b.guard.rollback(rt.Context(), m.held[i].id, ""); err != nil {
 				rt.Fatalf("last rollback: %v", err)
 			}
 		}
@@ -149,7 +149,7 @@ func (b *bench) act(rt *rapid.T, m *model, op string) {
 		got, err := b.guard.apply(ctx, r.id, changes(specs...), "")
 		if err != nil {
 			m.open, r.after = nil, nil
-			if _, err := b.guard.rollback(r.id, ""); err != nil && !errors.Is(err, tune.ErrUnknown) {
+			if _, err := b.guard.rollback(rt.Context(), r.id, ""); err != nil && !errors.Is(err, tune.ErrUnknown) {
 				rt.Fatalf("rollback after a failed apply: %v", err)
 			}
 			compare(rt, b, m)
@@ -181,14 +181,14 @@ func (b *bench) act(rt *rapid.T, m *model, op string) {
 		}
 	case "rollback":
 		if m.open != nil {
-			if _, err := b.guard.rollback(m.open.id, ""); err != nil {
+			if _, err := b.guard.rollback(rt.Context(), m.open.id, ""); err != nil {
 				rt.Fatalf("rollback: %v", err)
 			}
 			m.open = nil
 			compare(rt, b, m)
 		} else if len(m.held) > 0 && b.disk.Full == "" {
 			r := rapid.SampledFrom(m.held).Draw(rt, "held")
-			if _, err := b.guard.rollback(r.id, ""); err != nil {
+			if _, err := b.guard.rollback(rt.Context(), r.id, ""); err != nil {
 				rt.Fatalf("rollback: %v", err)
 			}
 			*m = *m.without(r.id)
@@ -223,7 +223,7 @@ func settle(rt *rapid.T, b *bench, m *model, op string) {
 			}
 			// Killed in the middle, some of it may be back: asked again, all of it is.
 			if halfBack(b, ro) {
-				if _, err := b.guard.rollback(r.id, ""); err != nil {
+				if _, err := b.guard.rollback(rt.Context(), r.id, ""); err != nil {
 					rt.Fatalf("rollback again: %v", err)
 				}
 				*m = *m.without(r.id)
@@ -349,7 +349,7 @@ func TestRandomBytesInJournal(t *testing.T) {
 		if !errors.Is(err, tune.ErrCorrupt) || tune.Hint(err) == "" {
 			t.Fatalf("byte %d: apply on a damaged journal: %v", at, err)
 		}
-		if _, err := b.guard.rollback("r0", ""); err != nil {
+		if _, err := b.guard.rollback(t.Context(), "r0", ""); err != nil {
 			t.Fatalf("byte %d: %v", at, err)
 		}
 		b.untouched(t)

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -45,9 +46,7 @@ func (g *engine) recoverAll(copies []journal.Copy, dataDir, runDir string) (Reco
 	}
 	restored, err := g.undoUncommitted("its guard died")
 	out.Restored = restored
-	errs = append(errs, err, g.unpersistHalf())
-	released, err := g.releasePending()
-	out.Restored, errs = append(out.Restored, released...), append(errs, err)
+	errs = append(errs, err)
 	for _, c := range copies {
 		if c.DataDir == dataDir {
 			continue
@@ -56,24 +55,33 @@ func (g *engine) recoverAll(copies []journal.Copy, dataDir, runDir string) (Reco
 		out.Restored = append(out.Restored, got...)
 		errs = append(errs, err)
 	}
+	// Values come first: files lie on a disk that may hang, and are waited for a moment only.
+	ctx, cancel := context.WithTimeout(context.Background(), startWait)
+	defer cancel()
+	errs = append(errs, g.unpersistHalf(ctx))
+	released, err := g.releasePending(ctx)
+	out.Restored, errs = append(out.Restored, released...), append(errs, err)
 	for _, r := range out.Restored {
 		out.Notes = append(out.Notes, recoveryNote(r))
 	}
 	return out, errors.Join(errs...)
 }
 
-// unpersistHalf takes back the files of a persist that was not finished. Values come first: the files lie on a
-// disk that may hang. Only what is committed is ever persisted.
-func (g *engine) unpersistHalf() error {
+// unpersistHalf takes back the files of a persist that was not finished. Only what is committed is ever
+// persisted.
+func (g *engine) unpersistHalf(ctx context.Context) error {
 	var errs []error
 	for _, ro := range g.state.Open() {
 		if !ro.Persisting {
 			continue
 		}
-		errs = append(errs, g.unpersist(ro))
-		if ro.Boot != g.boot && !ro.Outlives() {
-			g.tell(false, journal.Record{Kind: journal.Closed, Rollout: ro.ID, Reason: "the host was booted since"})
+		over := func() {
+			if ro.Boot != g.boot && !ro.Outlives() {
+				g.tell(false, journal.Record{Kind: journal.Closed, Rollout: ro.ID, Reason: "the host was booted since"})
+			}
 		}
+		errs = append(errs, g.unpersist(ctx, ro, over))
+		over()
 	}
 	return errors.Join(errs...)
 }

@@ -26,6 +26,11 @@ func (g *engine) release(ctx context.Context, rollout string, named []tune.Chang
 	case ro.Boot != g.boot && !ro.Outlives():
 		return nil, &tune.Error{Op: "release from", Subject: rollout, Err: fmt.Errorf("%w: the host was booted since", tune.ErrStale),
 			Hint: "'semantos rollback' ends it as a whole"}
+	case ro.Refiled != nil: // an earlier one has its files still to write: they are not known any more once these are
+		if _, err := g.letGo(ctx, ro); err != nil {
+			return nil, err
+		}
+		return g.release(ctx, rollout, named, actor)
 	}
 	entries, err := namedOf(ro, named)
 	if err != nil {
@@ -52,7 +57,7 @@ func (g *engine) release(ctx context.Context, rollout string, named []tune.Chang
 		g.tell(false, journal.Record{Kind: journal.Retained, Rollout: rollout})
 		return nil, err
 	}
-	return g.letGo(ro)
+	return g.letGo(ctx, ro)
 }
 
 // namedOf finds the entries named, of which at least one other must stay.
@@ -78,8 +83,8 @@ func namedOf(ro *journal.Rollout, named []tune.Change) ([]*journal.Entry, error)
 }
 
 // letGo carries a promised release through. Values come first: they never wait for the disk. What fails
-// stays promised, and is tried again at the next start.
-func (g *engine) letGo(ro *journal.Rollout) ([]Restored, error) {
+// stays promised, and is tried again at the next start; files that are late are told of when they are written.
+func (g *engine) letGo(ctx context.Context, ro *journal.Rollout) ([]Restored, error) {
 	var todo []*journal.Entry
 	for _, en := range ro.Entries {
 		if en.Releasing && en.End == "" {
@@ -89,23 +94,48 @@ func (g *engine) letGo(ro *journal.Rollout) ([]Restored, error) {
 	out, recs := g.putBackSome(todo, journal.Restored)
 	g.tell(false, recs...)
 	err := failures(out)
-	for _, f := range ro.Refiled {
-		now, readErr := g.disk.ReadFile(g.below(f.Path))
+	files, refiled, actor := ro.Files, ro.Refiled, g.behalf(ro.ID)
+	done := func(fileErr error) {
+		if err == nil && fileErr == nil && releasing(ro) { // not told by what was late before it
+			g.tell(true, journal.Record{Kind: journal.Released, Rollout: ro.ID, Files: refiled, Actor: actor})
+		}
+	}
+	var fileErr error
+	if len(refiled) > 0 {
+		fileErr = g.onDisk(ctx, g.files.boot, func() error { return refile(g.disk, g.root, files, refiled) }, done)
+	}
+	if fileErr != nil {
+		hint := "the next boot would set what was put back now: make the folder writable; the next command tries again"
+		if errors.Is(fileErr, errLate) {
+			hint = "until their disk answers the next boot would set what was put back now: check it"
+		}
+		fileErr = &tune.Error{Op: "persist", Subject: ro.ID, Err: fileErr, Hint: hint}
+	} else {
+		done(nil)
+	}
+	return out, errors.Join(err, fileErr)
+}
+
+// refile writes what is persisted anew, where it is still as we wrote it.
+func refile(d journal.Disk, root string, files, refiled []journal.File) error {
+	var errs []error
+	for _, f := range refiled {
+		now, err := d.ReadFile(below(root, f.Path))
 		switch {
 		case string(now) == f.Content:
 			continue
-		case readErr != nil || !slices.ContainsFunc(ro.Files, func(old journal.File) bool { return old.Path == f.Path && old.Content == string(now) }):
+		case err != nil || !standsIn(files, f.Path, string(now)):
 			continue // somebody made it theirs, or took it away
 		}
-		if writeErr := g.disk.Replace(g.below(f.Path), []byte(f.Content), 0o644); writeErr != nil {
-			err = errors.Join(err, &tune.Error{Op: "persist", Subject: f.Path, Err: fmt.Errorf("%w: %w", tune.ErrStorage, writeErr),
-				Hint: "the next boot would set what was put back now: make the folder writable; the next command tries again"})
+		if err := d.Replace(below(root, f.Path), []byte(f.Content), 0o644); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w: %w", f.Path, tune.ErrStorage, err))
 		}
 	}
-	if err == nil {
-		g.tell(true, journal.Record{Kind: journal.Released, Rollout: ro.ID, Files: ro.Refiled, Actor: g.behalf(ro.ID)})
-	}
-	return out, err
+	return errors.Join(errs...)
+}
+
+func releasing(ro *journal.Rollout) bool {
+	return slices.ContainsFunc(ro.Entries, func(en *journal.Entry) bool { return en.Releasing })
 }
 
 // filesWithout plans what is persisted with some entries left out. A file that is left without a line
@@ -130,14 +160,14 @@ func (g *engine) filesWithout(ro *journal.Rollout, gone []*journal.Entry) ([]jou
 }
 
 // releasePending finishes what a dead guard had promised.
-func (g *engine) releasePending() ([]Restored, error) {
+func (g *engine) releasePending(ctx context.Context) ([]Restored, error) {
 	var out []Restored
 	var errs []error
 	for _, ro := range g.state.Open() {
-		if !slices.ContainsFunc(ro.Entries, func(en *journal.Entry) bool { return en.Releasing }) {
+		if !releasing(ro) {
 			continue
 		}
-		got, err := g.letGo(ro)
+		got, err := g.letGo(ctx, ro)
 		out, errs = append(out, got...), append(errs, err)
 	}
 	return out, errors.Join(errs...)

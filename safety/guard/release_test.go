@@ -64,7 +64,7 @@ func TestReleaseKeepsTheRest(t *testing.T) {
 			}
 			b.start()
 		}
-		if _, err := b.guard.rollback("r1", ""); err != nil {
+		if _, err := b.guard.rollback(t.Context(), "r1", ""); err != nil {
 			t.Fatal(err)
 		}
 		b.untouched(t)
@@ -158,7 +158,7 @@ func TestReleaseCrashes(t *testing.T) {
 		if t.Failed() {
 			t.Fatalf("died at effect %d", effects)
 		}
-		if _, err := b.guard.rollback("r1", ""); err != nil {
+		if _, err := b.guard.rollback(t.Context(), "r1", ""); err != nil {
 			t.Fatal(err)
 		}
 		b.untouched(t)

@@ -45,7 +45,7 @@ func TestReopenedRolloutGoesOn(t *testing.T) {
 		t.Errorf("managed %+v", m)
 	}
 	for _, id := range []string{"r1", "r0"} {
-		if _, err := b.guard.rollback(id, ""); err != nil {
+		if _, err := b.guard.rollback(t.Context(), id, ""); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -29,7 +29,7 @@ func TestOperatorsProtection(t *testing.T) {
 		t.Errorf("another dose: %v", err)
 	}
 	b.expect(t, map[string]string{"q.low@host": "12", "m.mode@host": "on"})
-	if _, err := b.guard.rollback("a-1", "uid 0"); err != nil {
+	if _, err := b.guard.rollback(t.Context(), "a-1", "uid 0"); err != nil {
 		t.Error(err)
 	}
 	b.untouched(t)
@@ -46,7 +46,7 @@ func TestOperatorsLimit(t *testing.T) {
 		t.Errorf("below the limit: %v", err)
 	}
 	b.apply(t, "a-1", "q.low=12")
-	if _, err := b.guard.rollback("a-1", "uid 0"); err != nil { // the original lies below it
+	if _, err := b.guard.rollback(t.Context(), "a-1", "uid 0"); err != nil { // the original lies below it
 		t.Error(err)
 	}
 	b.untouched(t)

@@ -56,7 +56,10 @@ func (s *guardServer) greet() (wireRequest, error) {
 
 // open reads the journals and recovers before anything is served. A journal that cannot be read or
 // written does not stop recovery; it stops new changes, each with the reason.
-func (s *guardServer) open() (func(), error) {
+//
+// The function it gives ends what it began, and reports whether every file is written: what still waits for a disk
+// is written when that answers, also by a process that is ending.
+func (s *guardServer) open() (stop func() bool, err error) {
 	dataDir := absolute(s.cfg.DataDir)
 	copies, err := journal.ReadCopies(journal.HostDisk{}, s.cfg.RunDir)
 	if err != nil {
@@ -67,14 +70,18 @@ func (s *guardServer) open() (func(), error) {
 	q.audit = s.cfg.newAuditor(dataDir, found)
 	q.said(beganEntry())
 	s.queue = q
-	stop := func() {
+	files := newLanes()
+	stop = func() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), flushTime)
 		defer cancel()
+		written := files.stop(ctx)
+		s.engine.settle()
 		q.stop(ctx)
+		return written
 	}
 	s.engine = &engine{act: s.cfg.Actuator, cat: s.cfg.Catalogue, log: q, disk: journal.HostDisk{}, run: s.cfg.RunDir, data: dataDir, root: s.cfg.Root, boot: s.cfg.BootID,
 		now: s.cfg.Now, state: journal.Load(found, copies, dataDir), initNetns: s.cfg.initNetns(),
-		said: q.said}
+		said: q.said, files: files}
 	if found.Torn > 0 {
 		s.notes = append(s.notes, fmt.Sprintf("journal %s ended in %d bytes of an unfinished record: dropped", b.Path(), found.Torn))
 	}
@@ -274,6 +281,8 @@ func (s *guardServer) serve(ctx context.Context) (err error) {
 		case <-ctx.Done():
 		case <-look:
 			s.engine.obeyFreeze()
+		case <-s.engine.files.woke:
+			s.engine.settle()
 		case <-s.lapse:
 			if s.engine.uncommitted() {
 				_, _ = s.engine.undoUncommitted("the command stopped renewing its lease") // what failed stays open, and is tried again at the end
@@ -325,6 +334,7 @@ func (s *guardServer) answer(ctx context.Context, q wireRequest) (bool, error) {
 
 func (s *guardServer) perform(ctx context.Context, q wireRequest, r *wireReply) (err error) {
 	g := s.engine
+	g.settle()
 	g.actor = q.Actor
 	if q.Verb.writes() && !s.pace.Take(s.cfg.Now()) {
 		err = &tune.Error{Op: string(q.Verb), Subject: q.Rollout, Err: fmt.Errorf("%w: the guard takes no more writes for now", errTooFast),
@@ -344,7 +354,7 @@ func (s *guardServer) perform(ctx context.Context, q wireRequest, r *wireReply) 
 	case verbCommit:
 		err = g.commit(ctx, q.Rollout)
 	case verbRollback:
-		r.Restored, err = g.rollback(q.Rollout, q.Actor)
+		r.Restored, err = g.rollback(ctx, q.Rollout, q.Actor)
 	case verbPersist:
 		r.Files, err = g.persist(ctx, q.Rollout)
 	case verbRelease:
@@ -352,13 +362,14 @@ func (s *guardServer) perform(ctx context.Context, q wireRequest, r *wireReply) 
 	case verbReopen:
 		err = g.reopen(ctx, q.Rollout)
 	case verbFreeze:
-		r.Restored, err = g.freeze(tune.Freeze{By: q.Actor, Why: q.Why})
+		r.Restored, err = g.freeze(ctx, tune.Freeze{By: q.Actor, Why: q.Why})
 		g.sayFreeze(q.Actor, q.Why, true)
 	case verbFrozen:
-		r.Frozen = g.frozen()
+		r.Frozen = g.frozen(ctx, freezeAsk)
 	case verbThaw:
-		err = thaw(g.disk, g.data, g.run)
-		g.sayFreeze(q.Actor, "", false)
+		if err = g.thaw(ctx); err == nil {
+			g.sayFreeze(q.Actor, "", false)
+		}
 	case verbManaged:
 		r.Managed = g.state.Managed(g.boot, false)
 	case verbWho:

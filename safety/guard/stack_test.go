@@ -24,7 +24,7 @@ func TestStackedOnACounterpart(t *testing.T) {
 				}
 			}
 			for _, id := range strings.Fields(order) {
-				if _, err := b.guard.rollback(id, ""); err != nil {
+				if _, err := b.guard.rollback(t.Context(), id, ""); err != nil {
 					t.Fatal(err)
 				}
 				b.start()
@@ -47,7 +47,7 @@ func TestStackedOnANeighbour(t *testing.T) {
 			}
 		}
 		for _, id := range strings.Fields(order) {
-			if _, err := b.guard.rollback(id, ""); err != nil {
+			if _, err := b.guard.rollback(t.Context(), id, ""); err != nil {
 				t.Fatal(err)
 			}
 			if order == "r1 r2" && id == "r1" {
@@ -73,10 +73,10 @@ func TestNameOfAnEarlierTarget(t *testing.T) {
 	if err := b.guard.commit(t.Context(), "r2"); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := b.guard.rollback("r1", ""); err != nil || got[0].Outcome != Gone {
+	if got, err := b.guard.rollback(t.Context(), "r1", ""); err != nil || got[0].Outcome != Gone {
 		t.Errorf("got %+v, %v", got, err)
 	}
-	if _, err := b.guard.rollback("r2", ""); err != nil {
+	if _, err := b.guard.rollback(t.Context(), "r2", ""); err != nil {
 		t.Fatal(err)
 	}
 	b.expect(t, map[string]string{"n.vec@netns:1": "7 7 7"})
@@ -103,7 +103,7 @@ func TestForeignWriteBetweenSlots(t *testing.T) {
 					t.Errorf("%s: %v", c.apply, err)
 				}
 			case "rollback":
-				if got, err := b.guard.rollback("r1", ""); err != nil || got[0].Outcome != Yielded {
+				if got, err := b.guard.rollback(t.Context(), "r1", ""); err != nil || got[0].Outcome != Yielded {
 					t.Errorf("%s: %+v, %v", c.apply, got, err)
 				}
 			}
@@ -127,7 +127,7 @@ func TestFileThatStaysIsHeld(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.disk.Stuck = files[0]
-	if got, err := b.guard.rollback("r1", ""); !errors.Is(err, tune.ErrStorage) || len(got) != 1 || got[0].Outcome != PutBack {
+	if got, err := b.guard.rollback(t.Context(), "r1", ""); !errors.Is(err, tune.ErrStorage) || len(got) != 1 || got[0].Outcome != PutBack {
 		t.Fatalf("rollback: %+v, %v", got, err)
 	}
 	b.untouched(t)
@@ -137,7 +137,7 @@ func TestFileThatStaysIsHeld(t *testing.T) {
 		t.Errorf("managed %+v", m)
 	}
 	b.disk.Stuck = ""
-	if _, err := b.guard.rollback("r1", ""); err != nil {
+	if _, err := b.guard.rollback(t.Context(), "r1", ""); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.disk.ReadFile(files[0]); err == nil || len(b.guard.state.Managed(b.boot, true)) != 0 {
@@ -166,7 +166,7 @@ func TestAnotherDataFolderHolds(t *testing.T) {
 	b.kernel.values["q.plain@host"] = "70" // something else's now
 	b.apply(t, "r4", "q.plain=60")
 	for _, id := range []string{"r4", "r3"} {
-		if _, err := b.guard.rollback(id, ""); err != nil {
+		if _, err := b.guard.rollback(t.Context(), id, ""); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -174,7 +174,7 @@ func TestAnotherDataFolderHolds(t *testing.T) {
 	b.start()
 	b.apply(t, "r5", "q.plain=80") // stacking in its own folder goes on
 	for _, id := range []string{"r5", "r1"} {
-		if _, err := b.guard.rollback(id, ""); err != nil {
+		if _, err := b.guard.rollback(t.Context(), id, ""); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -17,7 +17,7 @@ func TestForeignWriteBetweenRollouts(t *testing.T) {
 		b.kernel.values["q.plain@host"], b.kernel.values["n.vec@netns:1"] = "77", "7 7 7"
 		held(t, b, "r2", "q.plain=60", "n.vec@netns:1=8 8 8")
 		for _, id := range order {
-			if _, err := b.guard.rollback(id, ""); err != nil {
+			if _, err := b.guard.rollback(t.Context(), id, ""); err != nil {
 				t.Fatal(err)
 			}
 			b.start()
@@ -42,7 +42,7 @@ func TestHandedOnWithNeighbours(t *testing.T) {
 	held(t, b, "r1", "m.mode=on")
 	held(t, b, "r2", "m.mode=on")
 	for _, id := range []string{"r1", "r2"} {
-		if _, err := b.guard.rollback(id, ""); err != nil {
+		if _, err := b.guard.rollback(t.Context(), id, ""); err != nil {
 			t.Fatal(err)
 		}
 		b.start()
@@ -57,13 +57,13 @@ func TestHandedOnWhileTheJournalIsFull(t *testing.T) {
 	held(t, b, "r1", "q.plain=50")
 	held(t, b, "r2", "q.plain=60")
 	b.disk.Full = "/data"
-	if _, err := b.guard.rollback("r1", ""); err != nil {
+	if _, err := b.guard.rollback(t.Context(), "r1", ""); err != nil {
 		t.Fatal(err)
 	}
 	b.disk.Full = ""
 	b.start()
 	b.start()
-	if _, err := b.guard.rollback("r2", ""); err != nil {
+	if _, err := b.guard.rollback(t.Context(), "r2", ""); err != nil {
 		t.Fatal(err)
 	}
 	b.untouched(t)
@@ -78,7 +78,7 @@ func TestOneRolloutNeverHoldsBothOfAPair(t *testing.T) {
 	if !errors.Is(err, tune.ErrInvariant) || tune.Hint(err) == "" {
 		t.Errorf("both of a pair: %v", err)
 	}
-	if _, err := b.guard.rollback("r1", ""); err != nil {
+	if _, err := b.guard.rollback(t.Context(), "r1", ""); err != nil {
 		t.Fatal(err)
 	}
 	b.untouched(t)
@@ -95,7 +95,7 @@ func TestForeignWriteOfAPairBetweenRollouts(t *testing.T) {
 			b.kernel.values["p.bytes@host"], b.kernel.values["p.ratio@host"] = "0", "44"
 			held(t, b, "r2", second)
 			for _, id := range order {
-				if _, err := b.guard.rollback(id, ""); err != nil {
+				if _, err := b.guard.rollback(t.Context(), id, ""); err != nil {
 					t.Fatal(err)
 				}
 				b.start()

@@ -54,7 +54,7 @@ func TestManyUnits(t *testing.T) {
 	if err := b.guard.commit(t.Context(), "r1"); err != nil || len(away(b)) != 64 {
 		t.Fatalf("commit: %v, %d away", err, len(away(b)))
 	}
-	if _, err := b.guard.rollback("r1", "uid 0"); err != nil || len(away(b)) != 0 {
+	if _, err := b.guard.rollback(t.Context(), "r1", "uid 0"); err != nil || len(away(b)) != 0 {
 		t.Fatalf("rollback: %v, %v away", err, away(b))
 	}
 }

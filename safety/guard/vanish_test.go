@@ -228,7 +228,7 @@ func vanishes(t *testing.T, k mortalKind, step string) {
 		if _, err := b.guard.apply(t.Context(), "r1", change, "test"); err == nil {
 			t.Error("a vanished target was written again")
 		}
-		if ended, err = b.guard.rollback("r1", "test"); err != nil {
+		if ended, err = b.guard.rollback(t.Context(), "r1", "test"); err != nil {
 			t.Errorf("rollback: %v", err)
 		}
 	}

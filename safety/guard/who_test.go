@@ -88,7 +88,7 @@ func TestWho(t *testing.T) {
 			if err := b.guard.commit(t.Context(), "r1"); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("commit: %v, want %q", err, c.want)
 			}
-			got, err := b.guard.rollback("r1", "")
+			got, err := b.guard.rollback(t.Context(), "r1", "")
 			if err != nil || len(got) != 1 || !strings.Contains(got[0].Detail, "; "+c.want) {
 				t.Errorf("%+v, %v, want %q", got, err, c.want)
 			}
@@ -109,7 +109,7 @@ func TestWhoOfAPair(t *testing.T) {
 	}}
 	b.apply(t, "r1", "p.bytes=8192")
 	b.kernel.values["p.bytes@host"], b.kernel.values["p.ratio@host"] = "0", "44"
-	got, err := b.guard.rollback("r1", "")
+	got, err := b.guard.rollback(t.Context(), "r1", "")
 	if err != nil || len(got) != 1 || !strings.Contains(got[0].Detail, `; "44" of its counterpart p.ratio was written by sh (pid 9`) {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -125,7 +125,7 @@ func TestWhoBetweenRollouts(t *testing.T) {
 	held(t, b, "r1", "q.plain=50")
 	b.kernel.values["q.plain@host"] = "77"
 	held(t, b, "r2", "q.plain=60")
-	got, err := b.guard.rollback("r1", "")
+	got, err := b.guard.rollback(t.Context(), "r1", "")
 	if err != nil || len(got) != 1 || got[0].Outcome != Yielded || !strings.Contains(got[0].Detail, "; written by sh (pid 9") {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -142,7 +142,7 @@ func TestWhoIsAskedAfterAllIsBack(t *testing.T) {
 		asked++
 		b.expect(t, map[string]string{"q.plain@host": "5", "n.vec@netns:1": "1 2 3", "n.vec@netns:2": "9 9 9"})
 	}}
-	if _, err := b.guard.rollback("r1", ""); err != nil || asked != 1 {
+	if _, err := b.guard.rollback(t.Context(), "r1", ""); err != nil || asked != 1 {
 		t.Errorf("asked %d times, %v", asked, err)
 	}
 }
@@ -160,7 +160,7 @@ func TestAWitnessThatFailsEndsNothing(t *testing.T) {
 	b.guard.beginWitness(failing{})
 	b.apply(t, "r1", "q.plain=50", "n.vec@netns:1=4 5 6")
 	b.kernel.values["q.plain@host"] = "77"
-	got, err := b.guard.rollback("r1", "")
+	got, err := b.guard.rollback(t.Context(), "r1", "")
 	if err != nil || len(got) != 2 {
 		t.Fatalf("%+v, %v", got, err)
 	}

@@ -9,7 +9,9 @@ func Load(s Scanned, copies []Copy, dataDir string) *State {
 	for _, r := range s.Records {
 		state.Fold(r)
 		newest[r.Rollout] = r
-		told[wholeOf(r)] = true
+		if state.Rollouts[r.Rollout] != nil { // else its intent is lost, and it told nothing
+			told[wholeOf(r)] = true
+		}
 	}
 	for _, c := range copies {
 		if c.DataDir == dataDir {

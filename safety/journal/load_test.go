@@ -32,4 +32,8 @@ func TestAnOlderCopyTakesNothingBack(t *testing.T) {
 			}
 		}
 	}
+	lost := journal.Load(journal.Scanned{Records: recs[1:3]}, []journal.Copy{{DataDir: "/data", Records: recs[:3]}}, "/data").Rollouts["r1"]
+	if lost == nil || !lost.Committed {
+		t.Errorf("with its intent lost to the journal: %+v", lost)
+	}
 }

@@ -27,6 +27,8 @@ const (
 	envGuard = "SEMANTOS_TEST_GUARD"
 	envData  = "SEMANTOS_TEST_DATA"
 	envRun   = "SEMANTOS_TEST_RUN"
+	envRoot  = "SEMANTOS_TEST_ROOT"  // where it persists
+	envNetns = "SEMANTOS_TEST_NETNS" // what it takes for the machine's own namespace
 )
 
 func TestMain(m *testing.M) {
@@ -47,7 +49,7 @@ func playGuard() error {
 		return err
 	}
 	return guard.Run(context.Background(), guard.Config{Socket: os.NewFile(3, "parent"), Actuator: h, Catalogue: finCatalogue{},
-		DataDir: os.Getenv(envData), RunDir: os.Getenv(envRun), BootID: boot, Now: time.Now})
+		DataDir: os.Getenv(envData), RunDir: os.Getenv(envRun), Root: os.Getenv(envRoot), InitNetns: os.Getenv(envNetns), BootID: boot, Now: time.Now})
 }
 
 const finTimeout = "net.ipv4.tcp_fin_timeout"
@@ -71,6 +73,8 @@ func (finCatalogue) Invariants([]tune.Change, func(string, string) (tune.Value, 
 type diskBench struct {
 	t      testing.TB
 	mount  string
+	data   string
+	root   string // "" where nothing is persisted
 	run    string
 	dir    *os.File // open before the disk hangs
 	client *guard.Client
@@ -116,7 +120,7 @@ func newDiskBench(t testing.TB) *diskBench {
 		t.Fatal(err)
 	}
 	b.target, b.before = fmt.Sprintf("netns:%d", st.Ino), b.value()
-	b.run = t.TempDir()
+	b.run, b.data = t.TempDir(), filepath.Join(b.mount, "data")
 	b.start()
 	return b
 }
@@ -125,7 +129,7 @@ func newDiskBench(t testing.TB) *diskBench {
 func (b *diskBench) start() {
 	b.t.Helper()
 	c, err := guard.Start(context.Background(), guard.StartConfig{Stderr: os.Stderr,
-		Env: append(os.Environ(), envGuard+"=1", envData+"="+filepath.Join(b.mount, "data"), envRun+"="+b.run)})
+		Env: append(os.Environ(), envGuard+"=1", envData+"="+b.data, envRun+"="+b.run, envRoot+"="+b.root, envNetns+"="+b.target)})
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -16,19 +17,24 @@ import (
 )
 
 // Disk keeps files in a map and can crash or fail at any effect. A crash keeps what was written, as
-// the kernel does for a killed process.
+// the kernel does for a killed process. Its methods may be called from several goroutines; Files only while none
+// is.
 type Disk struct {
 	Files map[string][]byte
 	Hook  func()
 	Full  string // appends below this folder fail half-way, as on a full disk
 	Dead  string // syncs below this folder fail
 	Stuck string // this file cannot be removed
+
+	mu sync.Mutex // guards Files, never while Hook runs
 }
 
 // New is an empty disk on which nothing fails.
 func New() *Disk { return &Disk{Files: map[string][]byte{}, Hook: func() {}} }
 
 func (d *Disk) ReadFile(path string) ([]byte, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	data, ok := d.Files[path]
 	if !ok {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
@@ -38,6 +44,8 @@ func (d *Disk) ReadFile(path string) ([]byte, error) {
 
 func (d *Disk) Append(path string) (journal.DiskFile, error) {
 	d.Hook()
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if _, ok := d.Files[path]; !ok {
 		d.Files[path] = nil
 	}
@@ -49,7 +57,7 @@ func (d *Disk) Replace(path string, data []byte, _ fs.FileMode) error {
 	if d.Full != "" && strings.HasPrefix(path, d.Full) {
 		return syscall.ENOSPC
 	}
-	d.Files[path] = slices.Clone(data)
+	d.change(func() { d.Files[path] = slices.Clone(data) })
 	d.Hook()
 	return nil
 }
@@ -59,11 +67,30 @@ func (d *Disk) Remove(path string) error {
 	if path == d.Stuck {
 		return syscall.EPERM
 	}
-	delete(d.Files, path)
+	d.change(func() { delete(d.Files, path) })
 	return nil
 }
 
+// Copy is what a guard killed now leaves.
+func (d *Disk) Copy() map[string][]byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	files := map[string][]byte{}
+	for path, data := range d.Files {
+		files[path] = slices.Clone(data)
+	}
+	return files
+}
+
+func (d *Disk) change(what func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	what()
+}
+
 func (d *Disk) List(dir string) ([]string, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	var out []string
 	for _, path := range slices.Sorted(maps.Keys(d.Files)) {
 		if filepath.Dir(path) == dir {
@@ -81,12 +108,12 @@ type memFile struct {
 func (f *memFile) Write(p []byte) (int, error) {
 	f.d.Hook()
 	half := len(p) / 2
-	f.d.Files[f.path] = append(f.d.Files[f.path], p[:half]...)
+	f.d.change(func() { f.d.Files[f.path] = append(f.d.Files[f.path], p[:half]...) })
 	if f.d.Full != "" && strings.HasPrefix(f.path, f.d.Full) {
 		return half, syscall.ENOSPC
 	}
 	f.d.Hook()
-	f.d.Files[f.path] = append(f.d.Files[f.path], p[half:]...)
+	f.d.change(func() { f.d.Files[f.path] = append(f.d.Files[f.path], p[half:]...) })
 	f.d.Hook()
 	return len(p), nil
 }
@@ -100,7 +127,7 @@ func (f *memFile) Sync() error {
 }
 
 func (f *memFile) Truncate(size int64) error {
-	f.d.Files[f.path] = f.d.Files[f.path][:size]
+	f.d.change(func() { f.d.Files[f.path] = f.d.Files[f.path][:size] })
 	return nil
 }
 
