@@ -41,67 +41,53 @@ func (a *app) shareDataDir(u privilege.User) error {
 	if err := os.Mkdir(own, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if info, err := os.Lstat(own); err != nil || !info.IsDir() {
+	info, err := os.Lstat(own)
+	if err != nil || !info.IsDir() {
 		return errors.Join(fmt.Errorf("%s is no folder: %w", own, tune.ErrStorage), err)
+	}
+	if uid := ownerOf(info); uid != 0 && uid != u.UID {
+		return fmt.Errorf("%s belongs to uid %d: %w", own, uid, tune.ErrNotPermitted)
 	}
 	if err := errors.Join(os.Lchown(own, u.UID, u.GID), os.Chmod(own, 0o700)); err != nil {
 		return err
 	}
-	for _, name := range storeFiles() { // what root's commands kept in DATA_DIR itself until now
-		from, to := filepath.Join(a.cfg.DataDir, name), filepath.Join(own, name)
+	// Where others could write, root's own files may be there under a second name.
+	alone := ownerOf(dir) == 0 && dir.Mode().Perm()&0o022 == 0
+	return a.moveIn(u, alone)
+}
+
+// moveIn moves into the folder of u what root's commands kept in DATA_DIR itself until now. It changes owner before
+// it moves, in a folder where nobody but root can put something else in its place; nothing in u's own folder ever
+// changes owner. Root's files become u's only if nobody else could have put them there (alone).
+func (a *app) moveIn(u privilege.User, alone bool) error {
+	dir, err := unix.Open(a.cfg.DataDir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", a.cfg.DataDir, err)
+	}
+	defer unix.Close(dir)
+	for _, name := range storeFiles() {
+		from, to := filepath.Join(a.cfg.DataDir, name), filepath.Join(a.cfg.OwnStoreDir(), name)
 		if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if err := os.Rename(from, to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := (giving{u, alone}).file(dir, from, name, true); err != nil {
 			return err
 		}
-	}
-	return a.settleStore()
-}
-
-// settleStore gives files that root made in the folder of serve's user to that user.
-func (a *app) settleStore() error {
-	uid, gid, ok := a.storeOwner()
-	if !ok {
-		return nil
-	}
-	return a.eachStoreFile(func(path string, fd int, st *unix.Stat_t) error {
-		switch {
-		case !plain(st) || st.Uid != 0 && int(st.Uid) != uid:
-			return notPlain(path)
-		case int(st.Uid) == uid:
-			return nil
-		}
-		if err := unix.Fchownat(fd, "", uid, gid, unix.AT_EMPTY_PATH); err != nil {
-			return fmt.Errorf("give %s to uid %d: %w", path, uid, err)
-		}
-		return nil
-	})
-}
-
-// eachStoreFile calls do with what the store keeps, and with what lies in folders of it. Each is opened below
-// the folder that holds it and no link is followed: the folder is another user's, who may put there whatever
-// leads elsewhere, also while we look.
-func (a *app) eachStoreFile(do func(path string, fd int, st *unix.Stat_t) error) error {
-	own := a.cfg.OwnStoreDir()
-	dir, err := unix.Open(own, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("open %s: %w", own, err)
-	}
-	defer unix.Close(dir)
-	return eachFile(dir, own, storeFiles(), true, do)
-}
-
-func eachFile(dir int, path string, names []string, inside bool, do func(string, int, *unix.Stat_t) error) error {
-	for _, name := range names {
-		if err := oneFile(dir, filepath.Join(path, name), name, inside, do); err != nil {
+		if err := os.Rename(from, to); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
 	return nil
 }
 
-func oneFile(dir int, path, name string, inside bool, do func(string, int, *unix.Stat_t) error) error {
+// giving gives what only root can have made to a user.
+type giving struct {
+	to    privilege.User
+	roots bool // root's files too
+}
+
+// file gives one away, and first what lies in it: the user can enter a folder from then on. No link is followed.
+func (g giving) file(dir int, path, name string, enter bool) error {
 	fd, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOENT) {
 		return nil
@@ -114,13 +100,23 @@ func oneFile(dir int, path, name string, inside bool, do func(string, int, *unix
 	if err := unix.Fstat(fd, &st); err != nil {
 		return fmt.Errorf("look at %s: %w", path, err)
 	}
-	if st.Nlink == 0 {
-		return nil // removed meanwhile
+	if !plain(&st) || int(st.Uid) != g.to.UID && (st.Uid != 0 || !g.roots) {
+		return &tune.Error{Op: "use", Subject: path, Err: fmt.Errorf("%w: it is a link, has a second name, or belongs to somebody else", tune.ErrStorage),
+			Hint: "find out who put it there; move it away to start with an empty history"}
 	}
-	if err := do(path, fd, &st); err != nil || !inside || st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		return err
+	if enter && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		if err := g.within(fd, path); err != nil {
+			return err
+		}
 	}
-	listed, err := unix.Openat(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err := unix.Fchownat(fd, "", g.to.UID, g.to.GID, unix.AT_EMPTY_PATH); err != nil {
+		return fmt.Errorf("give %s to %s: %w", path, g.to, err)
+	}
+	return nil
+}
+
+func (g giving) within(dir int, path string) error {
+	listed, err := unix.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open %s: %w", path, err)
 	}
@@ -130,42 +126,35 @@ func oneFile(dir int, path, name string, inside bool, do func(string, int, *unix
 	if err != nil {
 		return fmt.Errorf("list %s: %w", path, err)
 	}
-	return eachFile(fd, path, names, false, do)
+	for _, name := range names {
+		if err := g.file(dir, filepath.Join(path, name), name, false); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// storeOwner is the user whose folder the store lies in, where root must mind it.
-func (a *app) storeOwner() (uid, gid int, ok bool) {
+// storeRights has root open the store with the rights of the user in whose folder it lies: what that user puts
+// there, also in the moment between a look and an open, leads to nothing but the user's own. nil: our own rights.
+func (a *app) storeRights() sqlite.Rights {
 	info, err := os.Lstat(a.cfg.OwnStoreDir())
 	if a.uid != 0 || os.Geteuid() != 0 || err != nil || !info.IsDir() || ownerOf(info) == 0 {
-		return 0, 0, false
+		return nil
 	}
-	uid, gid = ids(info)
-	return uid, gid, true
+	uid, gid := ids(info)
+	u := privilege.User{UID: uid, GID: gid}
+	return func(open func() error) error {
+		if err := privilege.As(u, open); err != nil {
+			return fmt.Errorf("with the rights of %s: %w", u, err)
+		}
+		return nil
+	}
 }
 
 // plain reports whether a file is nobody else's under another name.
 func plain(st *unix.Stat_t) bool {
 	kind := st.Mode & unix.S_IFMT
 	return kind == unix.S_IFDIR || kind == unix.S_IFREG && st.Nlink == 1
-}
-
-func notPlain(path string) error {
-	return &tune.Error{Op: "use", Subject: path, Err: fmt.Errorf("%w: it is a link, has a second name, or belongs to somebody else", tune.ErrStorage),
-		Hint: "find out who put it there; move it away to start with an empty history"}
-}
-
-// checkStoreFiles refuses, before root opens them, files in another user's folder that lead elsewhere.
-func (a *app) checkStoreFiles() error {
-	uid, _, ok := a.storeOwner()
-	if !ok {
-		return nil
-	}
-	return a.eachStoreFile(func(path string, _ int, st *unix.Stat_t) error {
-		if !plain(st) || st.Uid != 0 && int(st.Uid) != uid {
-			return notPlain(path)
-		}
-		return nil
-	})
 }
 
 func ownerOf(info fs.FileInfo) int {

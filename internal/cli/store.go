@@ -61,27 +61,36 @@ func (a *app) openStore(ctx context.Context) (store, error) {
 	if a.store != nil {
 		return a.store, nil
 	}
-	if err := a.cfg.PrepareDataDir(); err != nil {
-		return nil, err
-	}
-	var s store
-	var err error
-	if err := a.checkStoreFiles(); err != nil {
-		return nil, err
-	}
-	if a.cfg.Neo4jURI == "" {
-		s, err = sqlite.Open(ctx, a.cfg.StoreDir())
-	} else {
-		s, err = a.openNeo4j(ctx)
-	}
+	s, err := a.newStore(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.settleStore(); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
 	a.store = s
 	a.onClose(s.Close)
+	return s, nil
+}
+
+// withStore opens history for one use and closes it again. It leaves a as it is, so that it may go on beside
+// the command.
+func (a *app) withStore(ctx context.Context, use func(store) error) error {
+	s, err := a.newStore(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(use(s), s.Close())
+}
+
+func (a *app) newStore(ctx context.Context) (store, error) {
+	if err := a.cfg.PrepareDataDir(); err != nil {
+		return nil, err
+	}
+	if a.cfg.Neo4jURI != "" {
+		return a.openNeo4j(ctx)
+	}
+	s, err := sqlite.OpenWith(ctx, a.cfg.StoreDir(), a.storeRights())
+	if err != nil {
+		return nil, err // not s, which would be a store that is nil
+	}
 	return s, nil
 }
 
@@ -90,7 +99,7 @@ func (a *app) openStore(ctx context.Context) (store, error) {
 func (a *app) openNeo4j(ctx context.Context) (store, error) {
 	log := cmp.Or(a.log, slog.New(slog.DiscardHandler))
 	n, err := neo4j.Open(ctx, neo4j.Config{URI: a.cfg.Neo4jURI, User: a.cfg.Neo4jUser, Pass: a.cfg.Neo4jPass,
-		Spool: filepath.Join(a.cfg.StoreDir(), spoolDir), Log: log, Now: a.now})
+		Spool: filepath.Join(a.cfg.StoreDir(), spoolDir), Opens: a.storeRights(), Log: log, Now: a.now})
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"semantos/internal/tune"
+	"semantos/kb/sqlite"
 )
 
 // Config says where Neo4j is and where the spool lies.
@@ -18,6 +19,7 @@ type Config struct {
 	User  string
 	Pass  string
 	Spool string           // a directory of this machine that this store has for itself
+	Opens sqlite.Rights    // what the spool is opened with; nil: our own rights
 	Log   *slog.Logger     // changes of state; nil: nowhere
 	Now   func() time.Time // nil: time.Now
 }

@@ -44,7 +44,7 @@ func open(ctx context.Context, cfg Config, lim limits) (*Store, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	spool, err := sqlite.OpenSpool(ctx, cfg.Spool)
+	spool, err := sqlite.OpenSpoolWith(ctx, cfg.Spool, cfg.Opens)
 	if err != nil {
 		return nil, err
 	}

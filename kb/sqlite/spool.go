@@ -38,8 +38,11 @@ const pieceSize = 500
 
 // OpenSpool opens or creates the spool in dir. A store of [Open] that is there already becomes a spool
 // with everything it holds queued.
-func OpenSpool(ctx context.Context, dir string) (*Spool, error) {
-	s, err := Open(ctx, dir)
+func OpenSpool(ctx context.Context, dir string) (*Spool, error) { return OpenSpoolWith(ctx, dir, nil) }
+
+// OpenSpoolWith opens every file with other rights than our own; nil are our own.
+func OpenSpoolWith(ctx context.Context, dir string, rights Rights) (*Spool, error) {
+	s, err := OpenWith(ctx, dir, rights)
 	if err != nil {
 		return nil, err
 	}

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-	_ "modernc.org/sqlite" // registers the driver
+	"modernc.org/sqlite"
 
 	"semantos/internal/tune"
 )
@@ -35,21 +35,29 @@ type Store struct {
 
 // Open opens the store in dir, creating directory (0700) and file (0600) when absent, and brings its
 // schema up to date. Errors wrap tune.ErrStorage (cannot be used) or tune.ErrCorrupt (is damaged).
-func Open(ctx context.Context, dir string) (*Store, error) {
+func Open(ctx context.Context, dir string) (*Store, error) { return OpenWith(ctx, dir, nil) }
+
+// OpenWith opens every file with other rights than our own; nil are our own.
+func OpenWith(ctx context.Context, dir string, rights Rights) (*Store, error) {
 	path := filepath.Join(dir, File)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, storage(path, err)
-	}
-	unlock, err := lock(dir)
+	unlock := func() {}
+	defer func() { unlock() }()
+	err := rights.with(func() error {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return storage(path, err)
+		}
+		held, err := lock(dir)
+		if err != nil {
+			return storage(path, err)
+		}
+		unlock = held
+		return ensureFile(ctx, dir, path, rights)
+	})
 	if err != nil {
-		return nil, storage(path, err)
-	}
-	defer unlock()
-	if err := ensureFile(ctx, dir, path); err != nil {
 		return nil, err
 	}
 	s := &Store{path: path}
-	if s.db, err = connect(path); err != nil {
+	if s.db, err = connect(path, rights); err != nil {
 		return nil, s.explain("open store", err)
 	}
 	if err := s.prepare(ctx); err != nil {
@@ -82,7 +90,7 @@ func lock(dir string) (func(), error) {
 
 // ensureFile makes a complete database aside and renames it into place, so that an empty or short
 // semantos.db is always damage and never a creation that was interrupted.
-func ensureFile(ctx context.Context, dir, path string) error {
+func ensureFile(ctx context.Context, dir, path string, rights Rights) error {
 	info, err := os.Lstat(path)
 	if err == nil {
 		return checkFile(path, info)
@@ -108,7 +116,7 @@ func ensureFile(ctx context.Context, dir, path string) error {
 		return storage(path, err)
 	}
 	f.Close()
-	if s.db, err = connect(s.path); err != nil {
+	if s.db, err = connect(s.path, rights); err != nil {
 		return s.explain("create store", err)
 	}
 	err = s.migrate(ctx)
@@ -182,15 +190,19 @@ func checkHeader(path string) error {
 	return nil
 }
 
-func connect(path string) (*sql.DB, error) {
+func connect(path string, rights Rights) (*sql.DB, error) {
 	q := url.Values{"mode": {"rw"}, "_txlock": {"immediate"}, "_pragma": {
 		fmt.Sprintf("busy_timeout(%d)", busyWait.Milliseconds()),
 		"foreign_keys(1)", "journal_mode(WAL)", "synchronous(FULL)",
 	}}
 	name := strings.ReplaceAll(url.PathEscape(path), "%2F", "/")
-	db, err := sql.Open("sqlite", "file:"+name+"?"+q.Encode())
+	base, err := sqlite.NewConnector("file:" + name + "?" + q.Encode())
 	if err != nil {
 		return nil, err
+	}
+	db := sql.OpenDB(base)
+	if rights != nil {
+		db = sql.OpenDB(opener{base, rights})
 	}
 	db.SetMaxOpenConns(4)
 	return db, nil
