@@ -43,7 +43,7 @@ func (a *app) newAlerter() *alerter {
 		return al
 	}
 	seed := uint64(a.now().UnixNano())
-	al.sender = alert.New(alert.Config{URL: a.cfg.AlertWebhook, Secret: a.cfg.AlertSecret, Dir: a.cfg.StoreDir(), Host: cmp.Or(a.hostName(), boot),
+	al.sender = alert.New(alert.Config{URL: a.cfg.AlertWebhook, Secret: a.cfg.AlertSecret, Dir: a.cfg.StoreDir, Host: cmp.Or(a.hostName(), boot),
 		Now: a.now, Rand: rand.New(rand.NewPCG(seed, uint64(os.Getpid()))), Say: a.say,
 		GaveUp: func(lost alert.Alert, why string) {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)

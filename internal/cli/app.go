@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,6 +34,7 @@ type app struct {
 	store      store    // once it is open
 	alerts     *alerter // once a guard works
 	closers    []func() error
+	late       sync.WaitGroup // what goes on after the command has said how it ended: see childOf
 
 	over   *handover  // serve after root's rights were given up; nil elsewhere
 	handed []*os.File // what goes over the exec

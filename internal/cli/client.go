@@ -24,24 +24,37 @@ type client struct {
 	socket string
 }
 
+// serveAnswer is what a running serve has to take a connection, and DATA_DIR's disk to find its socket.
+const serveAnswer = time.Second
+
 // serving finds a running serve; none is no error. A left-over socket file refuses the connection.
 func (a *app) serving(ctx context.Context) *client {
 	socket := a.cfg.Socket()
 	dial := func(ctx context.Context) (net.Conn, error) { return console.DialUnix(ctx, socket) }
-	quick, cancel := context.WithTimeout(ctx, time.Second)
+	ctx, cancel := context.WithTimeout(ctx, serveAnswer)
 	defer cancel()
-	conn, err := dial(quick)
-	if err != nil {
+	found := make(chan *client, 1)
+	go func() { // the way to the socket may lie on a disk that hangs, which no context ends
+		conn, err := dial(ctx)
+		if err != nil {
+			found <- nil
+			return
+		}
+		defer conn.Close()
+		if err := a.believe(conn); err != nil {
+			a.say("the control socket is not used: %v", err)
+			found <- nil
+			return
+		}
+		transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }}
+		found <- &client{http: &http.Client{Transport: transport}, socket: socket}
+	}()
+	select {
+	case c := <-found:
+		return c
+	case <-ctx.Done():
 		return nil
 	}
-	err = a.believe(conn)
-	conn.Close()
-	if err != nil {
-		a.say("the control socket is not used: %v", err)
-		return nil
-	}
-	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }}
-	return &client{http: &http.Client{Transport: transport}, socket: socket}
 }
 
 // believe refuses a serve that somebody else may have put in the place of ours: who listens must be root,

@@ -12,10 +12,14 @@ import (
 	"semantos/safety/guard"
 )
 
-// elsewhere has the rollouts that are held on this host under another DATA_DIR, and that folder.
+// elsewhere has the rollouts that are held on this host under another DATA_DIR, and that folder. Of a disk that does
+// not answer it knows none.
 func (a *app) elsewhere() map[string]string {
-	d := a.onDisk()
-	return guard.Elsewhere(d.dataDir, d.runDir, d.bootID)
+	found, _ := inTime("read journals beside", a.cfg.DataDir, "", func() (map[string]string, error) {
+		d := a.onDisk()
+		return guard.Elsewhere(d.dataDir, d.runDir, d.bootID), nil
+	})
+	return found
 }
 
 // ours leaves out what only a command with another DATA_DIR rolls back.

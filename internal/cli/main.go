@@ -16,12 +16,31 @@ import (
 
 // Main runs one command line and gives its exit status.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	tell, env := childOf(os.Environ())
+	if tell == nil && mustEnd(args) {
+		if exit, ok := fromChild(stdin, stdout, stderr); ok {
+			return exit
+		}
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	return run(ctx, &app{
+	a := &app{
 		args: args, stdin: stdin, stdout: stdout, stderr: stderr,
-		env: os.Environ(), now: time.Now, uid: os.Geteuid(),
-	})
+		env: env, now: time.Now, uid: os.Geteuid(),
+	}
+	exit := run(ctx, a)
+	// Where a hung disk keeps this process, a guard's too, whoever reads what it printed is not kept.
+	for _, stream := range []io.Writer{stdout, stderr} {
+		if c, ok := stream.(io.Closer); ok {
+			_ = c.Close() // nothing is buffered
+		}
+	}
+	if tell != nil {
+		tell(exit)
+		stop() // from now on a signal ends it
+		a.late.Wait()
+	}
+	return exit
 }
 
 // run is Main without the process: what tests call.

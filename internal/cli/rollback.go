@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -147,26 +146,31 @@ func (r *rooms) enterNetns() func(target string) string {
 	}
 }
 
+// rollbackAnswer is what a running serve has to put back and say so, also one that starts.
+const rollbackAnswer = startTime + historyTime
+
 // rollback puts one rollout back, or all of them for an empty id; through serve where it runs.
 func (a *app) rollback(ctx context.Context, id string) error {
 	if c := a.serving(ctx); c != nil {
 		var doc console.RollbackResult
-		if err := c.call(ctx, http.MethodPost, "/rollback", console.RollbackRequest{ID: id, All: id == ""}, &doc); err != nil {
+		asked, cancel := context.WithTimeout(ctx, rollbackAnswer)
+		defer cancel()
+		err := c.call(asked, http.MethodPost, "/rollback", console.RollbackRequest{ID: id, All: id == ""}, &doc)
+		switch {
+		case err == nil:
+			return a.showRestored(doc)
+		case !errors.Is(err, context.DeadlineExceeded):
 			return err
 		}
-		return a.showRestored(doc)
+		a.say("serve does not answer: %v", err) // its guard may have gone; else the lock says whose it is
 	}
 	guard, err := a.startGuard(ctx)
 	if err != nil {
 		return err
 	}
-	// Values are put back whatever became of history: an unusable DATA_DIR is said after it.
-	store, storeErr := a.openStore(ctx)
-	doc, err := (&putBack{guard: guard, store: store, actor: a.actor(), alerts: a.alerts, now: a.now, elsewhere: a.elsewhere()}).rollback(ctx, id)
-	if storeErr != nil && errors.Is(err, tune.ErrUsage) {
-		err = nil // the id may well be in the history that cannot be read
-	}
-	if err = errors.Join(err, storeErr); err == nil {
+	doc, err := (&putBack{guard: guard, history: a.withStore, late: &a.late, dataDir: a.cfg.DataDir, actor: a.actor(), alerts: a.alerts,
+		now: a.now, elsewhere: a.elsewhere}).rollback(ctx, id)
+	if err == nil {
 		return a.showRestored(doc)
 	}
 	if len(doc.Restored) == 0 {
@@ -180,103 +184,6 @@ func (a *app) rollback(ctx context.Context, id string) error {
 
 func nothingBack() console.RollbackResult {
 	return console.RollbackResult{Rollouts: []tune.Rollout{}, Restored: []tune.Managed{}}
-}
-
-// putBack asks the guard to roll back and records it in history, where there is one.
-type putBack struct {
-	guard  *guard.Client
-	store  store // may be nil
-	actor  string
-	now    func() time.Time
-	alerts *alerter
-	// elsewhere has the data folder of what only a command with that folder rolls back.
-	elsewhere map[string]string
-}
-
-// rollback takes one rollout, or each one that holds something, newest first.
-func (p *putBack) rollback(ctx context.Context, id string) (console.RollbackResult, error) {
-	doc := nothingBack()
-	managed, err := p.guard.Managed(ctx)
-	if err != nil {
-		return doc, err
-	}
-	ids, err := p.which(ctx, managed, id)
-	if err != nil {
-		return doc, err
-	}
-	var errs []error
-	for _, rollout := range ids {
-		restored, err := p.guard.Rollback(ctx, rollout, p.actor)
-		if errors.Is(err, tune.ErrUnknown) || errors.Is(err, guard.ErrEnded) {
-			continue // it holds nothing any more
-		}
-		for _, r := range restored {
-			doc.Restored = append(doc.Restored, outcomeOf(r, managed))
-		}
-		if err != nil { // a value or a file is not back: the rollout stays open, and the others are tried
-			errs = append(errs, err)
-			continue
-		}
-		r, err := p.record(ctx, rollout, restored)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		doc.Rollouts = append(doc.Rollouts, r)
-	}
-	p.alerts.putBack(doc, p.actor)
-	return doc, errors.Join(errs...)
-}
-
-// which finds the rollouts meant: by a rollout's id, by a recommendation's, or all.
-func (p *putBack) which(ctx context.Context, managed []tune.Managed, id string) ([]string, error) {
-	if id == "" {
-		var all []string
-		for _, m := range slices.Backward(managed) {
-			if m.Rollout != "" && !slices.Contains(all, m.Rollout) {
-				all = append(all, m.Rollout)
-			}
-		}
-		return all, nil
-	}
-	known, err := tune.Rollout{}, error(tune.ErrUnknown)
-	if p.store != nil {
-		known, err = p.store.Rollout(ctx, id)
-	}
-	switch {
-	case err == nil:
-		return []string{known.ID}, nil
-	case !isMissing(err):
-		return nil, err
-	case !slices.ContainsFunc(managed, func(m tune.Managed) bool { return m.Rollout == id }):
-		if dir, there := p.elsewhere[id]; there {
-			return nil, usage("roll back", id, "semantos rollback "+id+" --data-dir "+quote(dir), "it was made with another DATA_DIR")
-		}
-		return nil, usage("roll back", id, "semantos status lists what holds something", "no rollout has this id")
-	}
-	return []string{id}, nil
-}
-
-// record marks a rollout of history as put back; one that history lost is only in the journal.
-func (p *putBack) record(ctx context.Context, id string, restored []guard.Restored) (tune.Rollout, error) {
-	r, err := tune.Rollout{}, error(tune.ErrUnknown)
-	if p.store != nil {
-		r, err = p.store.Rollout(ctx, id)
-	}
-	if isMissing(err) {
-		return tune.Rollout{ID: id, State: tune.RolledBack, Reason: tune.ReasonOperator, Stages: []tune.Stage{}, Actor: p.actor}, nil
-	}
-	if err != nil || r.State == tune.RolledBack {
-		return r, err
-	}
-	r.State, r.Reason, r.Persisted = tune.RolledBack, tune.ReasonOperator, nil
-	r.Detail, r.Undone = "put back by "+p.actor, p.now()
-	for _, one := range restored {
-		if one.Outcome == guard.Yielded {
-			r.Detail += fmt.Sprintf("; %s on %s was left alone: %s", one.Tunable, one.Target, one.Detail)
-		}
-	}
-	return r, p.store.SaveRollout(ctx, r)
 }
 
 // outcomeOf says what stands now, with the outcome as the state.

@@ -35,7 +35,9 @@ func (s *server) Rollback(ctx context.Context, req console.RollbackRequest) (con
 		doc.Rollouts = append(doc.Rollouts, *stopped)
 		return doc, nil
 	}
-	doc, err := (&putBack{guard: l.trials.guard, store: l.adviser.store, actor: req.Actor, alerts: s.app.alerts, now: s.app.now, elsewhere: s.app.elsewhere()}).rollback(ctx, id)
+	history := func(_ context.Context, use func(store) error) error { return use(l.adviser.store) }
+	doc, err := (&putBack{guard: l.trials.guard, history: history, late: &s.app.late, dataDir: s.app.cfg.DataDir, actor: req.Actor,
+		alerts: s.app.alerts, now: s.app.now, elsewhere: s.app.elsewhere}).rollback(ctx, id)
 	for _, r := range doc.Rollouts {
 		l.loop.RolledBack(r)
 	}

@@ -99,7 +99,11 @@ const recentRollouts = 10
 func (a *app) runDir() string { return filepath.Join(a.cfg.Root, "/run/semantos") }
 
 // inspect reads the journal without a guard.
-func (a *app) inspect() ([]tune.Managed, error) { return a.onDisk().Managed(context.Background()) }
+func (a *app) inspect() ([]tune.Managed, error) {
+	return inTime("read journal of", a.cfg.DataDir, "semantos rollback --all needs no disk", func() ([]tune.Managed, error) {
+		return a.onDisk().Managed(context.Background())
+	})
+}
 
 // leftovers are what a killed semantos left neither committed nor restored.
 func leftovers(managed []tune.Managed) []tune.Managed {

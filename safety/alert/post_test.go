@@ -60,7 +60,7 @@ func TestRealHooks(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := New(Config{URL: c.url, Dir: t.TempDir(), Host: "h", Now: time.Now, Rand: rand.New(rand.NewPCG(1, 1))})
+			s := New(Config{URL: c.url, Dir: in(t.TempDir()), Host: "h", Now: time.Now, Rand: rand.New(rand.NewPCG(1, 1))})
 			s.Post(alertOf(1))
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 			defer cancel()

@@ -17,7 +17,7 @@ import (
 type Config struct {
 	URL    string
 	Secret string
-	Dir    string // of the spool: the user's that serve runs as
+	Dir    func() string // of the spool: the user's that serve runs as. Its disk may hang
 	Host   string
 	Now    func() time.Time
 	Rand   *rand.Rand
@@ -245,7 +245,7 @@ func (s *Sender) keep(a Alert) {
 
 func (s *Sender) open() bool {
 	if s.spool == nil {
-		sp, err := openSpool(s.cfg.Dir)
+		sp, err := openSpool(s.cfg.Dir())
 		if err != nil {
 			if !s.said {
 				s.cfg.Say("alerts do not outlive this process: %v", err)

@@ -70,10 +70,13 @@ type post struct {
 	gone []string
 }
 
+// in is a spool's folder.
+func in(dir string) func() string { return func() string { return dir } }
+
 func newPost(t *testing.T, dir string, h *hook) *post {
 	t.Helper()
 	p := &post{hook: h, dir: dir}
-	p.Sender = start(Config{URL: "http://user:secret@hook.example/T000/secretpath", Secret: "s", most: 40, Dir: dir, Host: "host", Now: time.Now,
+	p.Sender = start(Config{URL: "http://user:secret@hook.example/T000/secretpath", Secret: "s", most: 40, Dir: in(dir), Host: "host", Now: time.Now,
 		Rand:   rand.New(rand.NewPCG(1, 2)),
 		Say:    func(f string, a ...any) { p.said = append(p.said, fmt.Sprintf(f, a...)) },
 		GaveUp: func(a Alert, why string) { p.gone = append(p.gone, a.Rollout+": "+why) }},
@@ -352,7 +355,7 @@ func TestClockJumps(t *testing.T) {
 		p.finish(5 * time.Second)
 		for _, jump := range []time.Duration{-5 * 365 * 24 * time.Hour, 5 * 365 * 24 * time.Hour} {
 			before := h.count()
-			q := start(Config{URL: "http://hook.example/", Dir: dir, Host: "host", Rand: rand.New(rand.NewPCG(1, 2)),
+			q := start(Config{URL: "http://hook.example/", Dir: in(dir), Host: "host", Rand: rand.New(rand.NewPCG(1, 2)),
 				Now: func() time.Time { return time.Now().Add(jump) }}, &http.Client{Transport: h})
 			time.Sleep(10 * time.Second)
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)

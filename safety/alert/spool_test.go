@@ -28,7 +28,7 @@ func TestSpoolOfAnotherUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	leave := func() {
-		s := New(Config{URL: "http://127.0.0.1:1/", Dir: dir, Host: "h", Now: time.Now, Rand: rand.New(rand.NewPCG(1, 1))})
+		s := New(Config{URL: "http://127.0.0.1:1/", Dir: in(dir), Host: "h", Now: time.Now, Rand: rand.New(rand.NewPCG(1, 1))})
 		s.Post(alertOf(1))
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		defer cancel()

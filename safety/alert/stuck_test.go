@@ -48,7 +48,7 @@ func TestTheEndOfACommandDoesNotHangOnAnAlert(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		way := make(stuck)
-		s := start(Config{URL: "http://hook.example", Dir: t.TempDir(), Now: time.Now}, &http.Client{Transport: way})
+		s := start(Config{URL: "http://hook.example", Dir: in(t.TempDir()), Now: time.Now}, &http.Client{Transport: way})
 		s.Post(alertOf(1))
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)

@@ -238,7 +238,8 @@ func (c *Client) Close() error {
 	select {
 	case <-c.exited:
 	case <-ctx.Done():
-		err = errors.Join(err, errors.New("close guard: it does not end"))
+		err = errors.Join(err, &tune.Error{Op: "close guard", Err: fmt.Errorf("%w: process %d does not end", tune.ErrStorage, c.pid),
+			Hint: "what it put back stands; its journal follows once the disk of DATA_DIR answers"})
 	}
 	if errors.Is(closeErr, net.ErrClosed) {
 		closeErr = nil

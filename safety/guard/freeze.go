@@ -43,15 +43,8 @@ func freezeRun(d journal.Disk, runDir string, f tune.Freeze) error {
 }
 
 func freezeData(d journal.Disk, dataDir string, f tune.Freeze) error {
-	done := make(chan error, 1)
 	path := filepath.Join(dataDir, freezeName)
-	go func() { done <- writeFreeze(d, path, f) }()
-	select {
-	case err := <-done:
-		return freezeDataError(path, err)
-	case <-time.After(freezeWait):
-		return freezeDataError(path, errLate)
-	}
+	return freezeDataError(path, inTime(func() error { return writeFreeze(d, path, f) }))
 }
 
 func freezeDataError(path string, err error) error {
@@ -73,8 +66,29 @@ func writeFreeze(d journal.Disk, path string, f tune.Freeze) error {
 	return d.Replace(path, append(data, '\n'), 0o600)
 }
 
-// Thaw removes both files, and that of the data folder whose command said it.
-func Thaw(dataDir, runDir string) error { return thaw(journal.HostDisk{}, dataDir, runDir) }
+// Thaw removes both files, and that of the data folder whose command said it. Where a data folder does not answer
+// all stays frozen: what may still stand there is not taken back by half.
+func Thaw(dataDir, runDir string) error {
+	d, run := journal.HostDisk{}, filepath.Join(runDir, freezeName)
+	err := inTime(func() error { return thawData(d, absolute(dataDir), readFreeze(d, run)) })
+	if errors.Is(err, errLate) {
+		return &tune.Error{Op: "thaw", Subject: filepath.Join(absolute(dataDir), freezeName), Err: fmt.Errorf("%w: %w", tune.ErrStorage, err),
+			Hint: "it stays frozen; check the disk of DATA_DIR and say it again"}
+	}
+	return errors.Join(err, unfreeze(d, run))
+}
+
+// inTime waits freezeWait for work on a disk that may hang, which then goes on without us.
+func inTime(work func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- work() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(freezeWait):
+		return errLate
+	}
+}
 
 func thaw(d journal.Disk, dataDir, runDir string) error {
 	path := filepath.Join(runDir, freezeName)
@@ -113,9 +127,16 @@ func unfreeze(d journal.Disk, path string) error {
 }
 
 // Frozen says whether a freeze stands for this data folder or for the host, and whose; nil for none. A
-// file that cannot be read or understood freezes all the same.
+// file that cannot be read or understood freezes all the same, and so does a disk that does not answer.
 func Frozen(dataDir, runDir string) *tune.Freeze {
-	return frozen(journal.HostDisk{}, absolute(dataDir), runDir)
+	found := make(chan *tune.Freeze, 1)
+	if err := inTime(func() error {
+		found <- frozen(journal.HostDisk{}, absolute(dataDir), runDir)
+		return nil
+	}); err != nil {
+		return &tune.Freeze{By: "somebody", Why: dataDir + " does not answer, which may say so"}
+	}
+	return <-found
 }
 
 func frozen(d journal.Disk, dataDir, runDir string) *tune.Freeze {
