@@ -81,8 +81,10 @@ func (a *app) start(cmd *cobra.Command) error {
 		return err
 	}
 	a.cfg = cfg
-	for _, notice := range cfg.Notices {
-		a.say("note: %s", notice)
+	if over == nil && cmd.Name() != "guard" { // whoever started those has said it
+		for _, notice := range cfg.Notices {
+			a.say("note: %s", notice)
+		}
 	}
 	return nil
 }

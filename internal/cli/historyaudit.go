@@ -87,6 +87,7 @@ func showReport(w io.Writer, r audit.Report) {
 	if r.More > 0 {
 		fmt.Fprintf(w, "  and %d more.\n", r.More)
 	}
+	paragraph(w, 0, "", "If you emptied this DATA_DIR yourself: docs/safety.md says how to begin a new log.")
 }
 
 func breakAt(p audit.Problem) string {

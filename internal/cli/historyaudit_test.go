@@ -61,7 +61,7 @@ func TestHistoryVerify(t *testing.T) {
 		{"altered", func(l []string) []string { l[1] = strings.Replace(l[1], `"10"`, `"11"`, 1); return l },
 			[]string{"NOT whole", log + ", line 2, record 2", "altered"}},
 		{"taken out", func(l []string) []string { return slices.Delete(l, 2, 3) }, []string{log + ", line 3, record 4", "records 3 to 3 are missing"}},
-		{"cut", func(l []string) []string { return l[:4] }, []string{log + ", line 5, record", "the log ends at record 4", "audit-"}},
+		{"cut", func(l []string) []string { return l[:4] }, []string{log + ", line 5, record", "the log ends at record 4", "audit-", "how to begin a new log"}},
 	} {
 		spoil(c.edit)
 		r := m.run(t, "history", "--verify")

@@ -142,7 +142,7 @@ func listenOnly() int {
 // of it; the guard keeps root's.
 func TestServeGivesUpRootsRights(t *testing.T) {
 	ns := freshHost(t)
-	s := startRooted(t, ns, sharedData(t), nil)
+	s := startRooted(t, ns, sharedData(t), []string{"OPENAI_MODEL=m"})
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", s.pid))
 	if err != nil || len(tasks) < 3 {
 		t.Fatalf("threads %v, %v", tasks, err)
@@ -178,6 +178,9 @@ func TestServeGivesUpRootsRights(t *testing.T) {
 		if err != nil || ownerOf(info) != want.uid && !(want.uid != 0 && ownerOf(info) != 0) || info.Mode().Perm() != want.mode {
 			t.Errorf("%q: %v, %v", path, info, err)
 		}
+	}
+	if n := strings.Count(s.out.String(), "note:"); n != 1 { // neither once more for the user it becomes nor for the guard
+		t.Errorf("the configuration's notice is given %d times:\n%s", n, s.out)
 	}
 	if got := inside(t, ns, s.data, "doctor", "--json"); !strings.Contains(got.stdout, fmt.Sprintf("pid %d has uid", s.pid)) {
 		t.Errorf("doctor does not tell its rights:\n%s", got.stdout[:min(len(got.stdout), 4000)])
