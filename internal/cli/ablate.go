@@ -84,7 +84,7 @@ func (a *app) ablate(ctx context.Context, id string, f ablateFlags) error {
 	if err != nil && len(doc.Changes) == 0 {
 		return err
 	}
-	if printErr := a.print(doc, func() { showAblation(a.stdout, doc) }); printErr != nil {
+	if printErr := a.print(doc, func() { showAblation(a.stdout, doc, true) }); printErr != nil {
 		return printErr
 	}
 	switch {
@@ -197,7 +197,7 @@ func marginalTrace(t tune.Trace, change tune.Change, a tune.Ablated, i int) (tun
 }
 
 // showAblation is one row a change, and under the rows why.
-func showAblation(w io.Writer, doc tune.Ablation) {
+func showAblation(w io.Writer, doc tune.Ablation, stands bool) {
 	rows := make([][]string, len(doc.Changes))
 	for i, c := range doc.Changes {
 		what := string(c.Verdict)
@@ -221,5 +221,7 @@ func showAblation(w io.Writer, doc tune.Ablation) {
 	} else if doc.Detail != "" {
 		paragraph(w, 0, "", oneLine(doc.Detail))
 	}
-	fmt.Fprintf(w, "The rest stands. Put it back with: semantos rollback %s\n", doc.ID)
+	if stands {
+		fmt.Fprintf(w, "The rest stands. Put it back with: semantos rollback %s\n", doc.ID)
+	}
 }

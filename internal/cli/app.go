@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -94,7 +95,8 @@ func (a *app) configPath() string { return cmp.Or(a.configFile, config.DefaultFi
 
 // say prints one message for people on stderr.
 func (a *app) say(format string, args ...any) {
-	fmt.Fprintln(a.stderr, "semantos: "+oneLine(fmt.Sprintf(format, args...)))
+	text := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; ") // of errors joined
+	fmt.Fprintln(a.stderr, "semantos: "+oneLine(text))
 }
 
 // print gives the document to programs or the table to people.

@@ -188,10 +188,10 @@ func (a *app) dryRun(ctx context.Context, r *rooms, store store, rec tune.Recomm
 		showDiff(a.stdout, rec)
 		showPlan(a.stdout, doc.Plan)
 		if !doc.Admissible {
-			fmt.Fprintf(a.stdout, "Would be vetoed: %s\n", oneLine(doc.Veto))
+			paragraph(a.stdout, 0, "Would be vetoed: ", oneLine(doc.Veto))
 		}
 		if doc.Frozen != nil {
-			fmt.Fprintf(a.stdout, "Would be refused: %s\n", oneLine(doc.Frozen.Error()))
+			paragraph(a.stdout, 0, "Would be refused: ", oneLine(doc.Frozen.Error()))
 		}
 		fmt.Fprintln(a.stdout, "Nothing was written.")
 	})

@@ -130,7 +130,7 @@ func (f *follower) read(ctx context.Context, body io.Reader) (tune.Rollout, erro
 		err = io.ErrUnexpectedEOF
 	}
 	return tune.Rollout{}, &tune.Error{Op: "follow rollout at", Subject: f.client.socket, Err: err,
-		Hint: "serve ended: semantos status shows what stands"}
+		Hint: "serve ended, and what was being tried is put back; semantos status says whether it goes on when serve starts again"}
 }
 
 // wireEvent is console.Event with data still to be read.
@@ -174,7 +174,9 @@ func (f *follower) sample(ctx context.Context, rollout string, want sampleWanted
 	}
 	resp, err := f.client.do(ctx, http.MethodPost, "/rollout/sample", req, "application/json")
 	if err != nil {
-		f.app.say("sample not delivered: %v", err)
+		if ctx.Err() == nil { // nobody waits for it after the end
+			f.app.say("sample not delivered: %v", err)
+		}
 		return
 	}
 	resp.Body.Close()

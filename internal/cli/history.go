@@ -75,11 +75,27 @@ func showRollouts(w io.Writer, all []tune.Rollout) {
 				what += " (undone)"
 			}
 		}
-		rows[i] = []string{r.ID, r.Started.Local().Format("2006-01-02 15:04"), string(r.State), r.Reason,
+		rows[i] = []string{r.ID, r.Started.Local().Format("2006-01-02 15:04"), string(r.State), shorten(r.Reason, longestReason),
 			effectText(r.Effect), what}
 	}
 	table(w, []string{"ROLLOUT", "STARTED", "STATE", "REASON", "EFFECT", "CHANGES"}, rows)
+	for _, r := range all {
+		switch { // what is not over waits for something, and somebody can end that
+		case r.State == tune.Held && unfinished(r):
+			paragraph(w, 2, "", oneLine(r.ID+" "+waitsForPerson(r.ID)))
+		case r.Detail != "" && (unfinished(r) || r.State == tune.Queued):
+			paragraph(w, 2, "", oneLine(r.ID+": "+r.Detail))
+		}
+	}
 }
+
+// waitsForPerson says of a held rollout how it goes on.
+func waitsForPerson(id string) string {
+	return "waits for a person: semantos advance " + id + " lets it go on, semantos abort " + id + " ends it"
+}
+
+// longestReason is the room of a table for why a rollout ended: a veto gives sentences, which explain shows.
+const longestReason = 32
 
 // effectText prints a ratio with its interval, or that nothing was measured.
 func effectText(e *tune.Effect) string {
@@ -181,7 +197,7 @@ func showRollout(w io.Writer, r tune.Rollout) {
 		fmt.Fprintf(w, "  %s  %s -> %s\n", changeName(c), c.Current, c.Proposed)
 	}
 	showStages(w, r.Stages)
-	fmt.Fprintf(w, "State: %s (%s)\n", r.State, r.Reason)
+	paragraph(w, 0, "State: ", oneLine(fmt.Sprintf("%s (%s)", r.State, r.Reason)))
 	if r.Detail != "" {
 		paragraph(w, 2, "", oneLine(r.Detail))
 	}
@@ -192,7 +208,7 @@ func showRollout(w io.Writer, r tune.Rollout) {
 	}
 	if r.Ablation != nil {
 		fmt.Fprintf(w, "Ablated %s: what each change earns\n", r.Ablation.Started.Local().Format("2006-01-02 15:04:05"))
-		showAblation(w, *r.Ablation)
+		showAblation(w, *r.Ablation, r.State == tune.Committed)
 	}
 	for _, file := range r.Persisted {
 		fmt.Fprintf(w, "Written for the next boot: %s\n", file)

@@ -108,12 +108,13 @@ type auditDocument struct {
 
 // listAudit lists the newest records of the log, as they stand: --verify says whether they may be believed.
 func (a *app) listAudit(f historyFlags) error {
-	doc := auditDocument{Records: []audit.Record{}}
+	doc, older := auditDocument{Records: []audit.Record{}}, 0
 	err := audit.Read(guard.AuditDir(a.cfg.DataDir), func(r audit.Record) bool {
 		if f.rollout == "" || r.Rollout == f.rollout || r.Recommendation == f.rollout {
 			doc.Records = append(doc.Records, r)
 			if len(doc.Records) > f.limit {
 				doc.Records = doc.Records[1:]
+				older++
 			}
 		}
 		return true
@@ -128,7 +129,12 @@ func (a *app) listAudit(f historyFlags) error {
 	for i, j := 0, len(doc.Records)-1; i < j; i, j = i+1, j-1 {
 		doc.Records[i], doc.Records[j] = doc.Records[j], doc.Records[i]
 	}
-	return a.print(doc, func() { showRecords(a.stdout, doc.Records) })
+	return a.print(doc, func() {
+		showRecords(a.stdout, doc.Records)
+		if older > 0 {
+			fmt.Fprintf(a.stdout, "%d older: --limit %d shows them too.\n", older, older+len(doc.Records))
+		}
+	})
 }
 
 func showRecords(w io.Writer, recs []audit.Record) {

@@ -103,7 +103,7 @@ func TestHistoryAudit(t *testing.T) {
 		}
 	}
 	r = m.run(t, "history", "--audit", "--rollout", rollout, "--limit", "3")
-	if r.exit != exitDone || strings.Count(r.stdout, rollout) != 3 || !strings.Contains(r.stdout, "vm.swappiness") {
+	if r.exit != exitDone || strings.Count(r.stdout, rollout) != 3 || !strings.Contains(r.stdout, "vm.swappiness") || !strings.Contains(r.stdout, " older: --limit ") {
 		t.Errorf("%d %s", r.exit, r.stdout)
 	}
 }

@@ -133,8 +133,11 @@ func (p *putBack) save(ctx context.Context, s store, e undone) (tune.Rollout, er
 	if err != nil || r.State == tune.RolledBack {
 		return r, err
 	}
-	r.State, r.Reason, r.Persisted = tune.RolledBack, tune.ReasonOperator, nil
 	r.Detail, r.Undone = "put back by "+p.actor, p.now()
+	if len(r.Persisted) > 0 {
+		r.Detail += "; removed what was written for the next boot: " + strings.Join(r.Persisted, " ")
+	}
+	r.State, r.Reason, r.Persisted = tune.RolledBack, tune.ReasonOperator, nil
 	for _, one := range e.restored {
 		if one.Outcome == guard.Yielded {
 			r.Detail += fmt.Sprintf("; %s on %s was left alone: %s", one.Tunable, one.Target, one.Detail)

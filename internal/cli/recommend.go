@@ -123,7 +123,7 @@ func showAdvice(w io.Writer, doc advice, unseen []string) {
 			return
 		}
 	}
-	fmt.Fprintln(w, "\nNone of them is admissible here; semantos apply ID says why again.")
+	fmt.Fprintln(w, "\nNone of them is admissible here; semantos apply ID --yes goes past what is not a hard limit.")
 }
 
 func showRecommendation(w io.Writer, rank int, rec tune.Recommendation) {

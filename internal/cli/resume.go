@@ -85,6 +85,7 @@ func (s *server) resume(ctx context.Context, l *live, state rollout.Saved, meter
 		}
 		return
 	}
+	s.say(fmt.Sprintf("rollout %s, which an earlier serve began, goes on", r.ID))
 	t, end := s.begin(r, nil)
 	defer end()
 	req := trialRequest{meter: meter, actor: r.Actor, commands: t.commands, keeper: keeper{l.adviser.store}, ending: s.ending}

@@ -201,7 +201,10 @@ func outcomeOf(r guard.Restored, managed []tune.Managed) tune.Managed {
 func (a *app) showRestored(doc console.RollbackResult) error {
 	err := a.print(doc, func() {
 		if len(doc.Restored) == 0 && len(doc.Rollouts) > 0 {
-			fmt.Fprintln(a.stdout, "Every value was back already; what was written for the next boot is removed.")
+			for _, r := range doc.Rollouts {
+				paragraph(a.stdout, 2, "", oneLine(fmt.Sprintf("Rollout %s is %s (%s): %s", r.ID, r.State, r.Reason, r.Detail)))
+			}
+			fmt.Fprintln(a.stdout, "Nothing of it stands any more.")
 			return
 		}
 		if len(doc.Restored) == 0 {

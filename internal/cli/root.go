@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -39,6 +41,7 @@ func (a *app) rootCommand() *cobra.Command {
 		},
 	}
 	a.globalFlags(root.PersistentFlags())
+	a.shapeHelp(root)
 	root.AddCommand(
 		a.serveCommand(), a.recommendCommand(), a.applyCommand(), a.holdCommand(), a.advanceCommand(), a.abortCommand(), a.freezeCommand(), a.ablateCommand(), a.rollbackCommand(), a.undoCommand(),
 		a.statusCommand(), a.historyCommand(), a.explainCommand(), a.verifyCommand(), a.telemetryCommand(),
@@ -46,6 +49,19 @@ func (a *app) rootCommand() *cobra.Command {
 		a.versionCommand(), a.guardCommand(),
 	)
 	return root
+}
+
+// shapeHelp has every help begin with what the command does, and wraps flags to the page.
+func (a *app) shapeHelp(root *cobra.Command) {
+	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
+		text := strings.TrimSpace(cmd.Long)
+		if cmd.HasParent() {
+			text = strings.TrimSpace(sentence(cmd.Short) + ".\n\n" + text)
+		}
+		fmt.Fprintf(cmd.OutOrStdout(), "%s\n\n%s", text, cmd.UsageString())
+	})
+	page := fmt.Sprintf(".FlagUsagesWrapped %d ", pageOf(a.stdout))
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", page))
 }
 
 // onlyReads reports whether a command looks at tunables and never restores one: it says what a killed

@@ -112,9 +112,9 @@ type stopped struct{ by, why string }
 
 func (e *stopped) Error() string {
 	if e.why == "" {
-		return "stopped by " + e.by + " before it began"
+		return "stopped by " + e.by + " while it waited"
 	}
-	return "stopped by " + e.by + " before it began: " + e.why
+	return "stopped by " + e.by + " while it waited: " + e.why
 }
 
 // enter waits until the place is this rollout's, and looks again at what it was asked on. over: it does not
@@ -124,7 +124,16 @@ func (s *server) enter(ctx context.Context, l *live, r tune.Rollout, progress fu
 	waited := false
 	err = l.loop.Enter(ctx, r, func(behind string) {
 		waited = true
-		progress(console.Event{Time: s.app.now(), Kind: "queued", Message: "waits for " + behind, Rollout: r.ID})
+		message := "waits for " + behind
+		if t := s.onAir(""); t != nil {
+			s.mu.Lock()
+			first := t.rollout
+			s.mu.Unlock()
+			if first.State == tune.Held {
+				message += ", which " + waitsForPerson(first.ID)
+			}
+		}
+		progress(console.Event{Time: s.app.now(), Kind: "queued", Message: message, Rollout: r.ID})
 	})
 	var by *stopped
 	if errors.As(err, &by) {

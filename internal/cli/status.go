@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -54,7 +55,7 @@ func (a *app) statusCommand() *cobra.Command {
 				fmt.Fprintln(a.stdout)
 				showLimits(a.stdout, doc.Limits)
 				if doc.Loop != nil {
-					fmt.Fprintf(a.stdout, "\nServe is %s: %s\n", doc.Loop.Phase, oneLine(doc.Loop.Reason))
+					fmt.Fprintf(a.stdout, "\nServe is %s: %s\n", strings.ReplaceAll(doc.Loop.Phase, "_", " "), oneLine(doc.Loop.Reason))
 					showResting(a.stdout, *doc.Loop)
 				}
 			})
@@ -156,7 +157,7 @@ func showManaged(w io.Writer, managed []tune.Managed) {
 // showResting says what serve leaves alone, until when and why.
 func showResting(w io.Writer, l tune.LoopState) {
 	for _, r := range l.Resting {
-		paragraph(w, 4, "  ", fmt.Sprintf("%s rests until %s: %s", oneLine(r.What), r.Until.Local().Format("2006-01-02 15:04"), oneLine(r.Why)))
+		paragraph(w, 4, "  ", fmt.Sprintf("serve leaves %s alone until %s: %s", oneLine(r.What), r.Until.Local().Format("2006-01-02 15:04"), oneLine(r.Why)))
 	}
 	for _, y := range l.Yielded {
 		paragraph(w, 4, "  ", oneLine(y)+" is left to whatever else writes it")

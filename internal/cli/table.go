@@ -94,6 +94,19 @@ func paragraph(w io.Writer, indent int, label, text string) {
 	}
 }
 
+// shorten cuts text to at most n runes, at the last space where there is one, and says so by an ellipsis.
+func shorten(text string, n int) string {
+	runes := []rune(text)
+	if len(runes) <= n {
+		return text
+	}
+	cut := string(runes[:n-1])
+	if at := strings.LastIndexByte(cut, ' '); at > 0 {
+		cut = cut[:at]
+	}
+	return strings.TrimRight(cut, " ,;:") + "…"
+}
+
 // oneLine makes text from outside (a process name, a log line) safe to print: no control characters,
 // no escape sequences.
 func oneLine(s string) string {

@@ -89,3 +89,21 @@ func TestMemoryIsRebuiltFromHistory(t *testing.T) {
 		}
 	})
 }
+
+// TestWhyAPersonsEndRests: an end before the first write is not said to have put anything back.
+func TestWhyAPersonsEndRests(t *testing.T) {
+	now := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
+	rec := tune.Recommendation{ID: "a", Changes: []tune.Change{{Tunable: "vm.a", Target: "host"}}}
+	for _, c := range []struct {
+		exposed float64
+		undone  time.Time
+		want    string
+	}{{0, time.Time{}, "a person ended it before anything was written"}, {3, time.Time{}, "a person put it back"}, {0, now, "a person put it back"}} {
+		m := newMemory(On)
+		m.remember(tune.Rollout{ID: "a-1", Recommendation: rec, State: tune.RolledBack, Reason: tune.ReasonOperator,
+			ExposedSeconds: c.exposed, Undone: c.undone}, nil, now)
+		if got := m.resting[changeKey("vm.a", "host")]; got.why != c.want || !got.until.After(now) {
+			t.Errorf("%+v, want %q", got, c.want)
+		}
+	}
+}

@@ -75,7 +75,11 @@ func (m *memory) remember(r tune.Rollout, err error, now time.Time) string {
 			m.yielded[changeKey(c.Tunable, c.Target)] = "something else wrote it during a trial"
 		}
 	case tune.ReasonOperator:
-		m.restAll(rec, operatorPeriod(), "a person put it back", now)
+		why := "a person put it back"
+		if r.ExposedSeconds == 0 && r.Undone.IsZero() {
+			why = "a person ended it before anything was written"
+		}
+		m.restAll(rec, operatorPeriod(), why, now)
 	case tune.ReasonExpired:
 		m.rest(rec.ID, inconclusivePeriod(), "its time was over before it could be judged", now)
 	case tune.ReasonInterrupted:

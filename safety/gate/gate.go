@@ -158,7 +158,7 @@ func (g *Gate) threshold(ctx context.Context) Decision {
 
 // uncalibrated is what is said while too few outcomes are unsafe for a bound.
 func uncalibrated(needed int) string {
-	return fmt.Sprintf("uncalibrated, %d more needed (outcomes that were unsafe)", needed)
+	return fmt.Sprintf("uncalibrated, %d more needed (of unsafe outcomes: docs/calibration.md)", needed)
 }
 
 // unsafe names each element that would end outside the safe range; the steps on the way are not judged.

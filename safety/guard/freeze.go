@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -28,6 +29,7 @@ const freezeWait = 3 * time.Second
 
 // Freeze writes both files. Where one cannot be written the other still freezes, beside the error.
 func Freeze(dataDir, runDir string, f tune.Freeze) error {
+	f = over(readFreeze(journal.HostDisk{}, filepath.Join(runDir, freezeName)), f)
 	return errors.Join(freezeRun(journal.HostDisk{}, runDir, f), freezeData(journal.HostDisk{}, absolute(dataDir), f))
 }
 
@@ -44,7 +46,31 @@ func freezeRun(d journal.Disk, runDir string, f tune.Freeze) error {
 
 func freezeData(d journal.Disk, dataDir string, f tune.Freeze) error {
 	path := filepath.Join(dataDir, freezeName)
-	return freezeDataError(path, inTime(func() error { return writeFreeze(d, path, f) }))
+	return freezeDataError(path, inTime(func() error { return writeFreeze(d, path, over(readFreeze(d, path), f)) }))
+}
+
+// longestWhy bounds the reasons of one freeze together, in bytes.
+const longestWhy = 4 << 10
+
+// over is a freeze said while another stands: author, time and reason of the first stay, for whoever wanted it
+// has not taken it back. A reason of its own is added.
+func over(first *tune.Freeze, f tune.Freeze) tune.Freeze {
+	if first == nil || first.At.IsZero() { // none, or one that cannot be read
+		return f
+	}
+	out, why := *first, f.Why
+	if why == "" || strings.Contains(out.Why, why) || len(out.Why)+len(why) > longestWhy {
+		return out
+	}
+	if f.By == out.By && strings.HasPrefix(why, out.Why) { // it says the first one's already
+		out.Why = why
+		return out
+	}
+	if f.By != out.By {
+		why = f.By + ": " + why
+	}
+	out.Why = strings.TrimPrefix(out.Why+"; "+why, "; ")
+	return out
 }
 
 func freezeDataError(path string, err error) error {
@@ -219,12 +245,13 @@ const freezeAsk, freezeGlance = 100 * time.Millisecond, 10 * time.Millisecond
 // freeze forbids changes, puts back what is under way, and only then waits for the disk.
 func (g *engine) freeze(ctx context.Context, f tune.Freeze) ([]Restored, error) {
 	f.At, f.DataDir = g.now().UTC(), g.data
+	f = over(readFreeze(g.disk, filepath.Join(g.run, freezeName)), f)
 	runErr := freezeRun(g.disk, g.run, f)
 	restored, err := g.undoUncommitted(f.Error())
 	ctx, cancel := context.WithTimeout(ctx, freezeWait)
 	defer cancel()
 	path := filepath.Join(g.data, freezeName)
-	dataErr := g.onDisk(ctx, g.files.freeze, func() error { return writeFreeze(g.disk, path, f) }, nil)
+	dataErr := g.onDisk(ctx, g.files.freeze, func() error { return writeFreeze(g.disk, path, over(readFreeze(g.disk, path), f)) }, nil)
 	return restored, errors.Join(err, runErr, freezeDataError(path, dataErr))
 }
 

@@ -102,3 +102,30 @@ func TestFreezeFiles(t *testing.T) {
 		t.Errorf("an unusable data folder: %v", err)
 	}
 }
+
+// TestASecondFreezeKeepsTheFirst: whoever froze the host first has not taken it back.
+func TestASecondFreezeKeepsTheFirst(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	say := func(by, why string) {
+		t.Helper()
+		if _, err := b.guard.freeze(t.Context(), tune.Freeze{By: by, Why: why}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	say("uid 0", "release of the shop")
+	first := *frozen(b.disk, "/data", "/run")
+	for _, c := range []struct{ by, why, want string }{
+		{"uid 7", "", "release of the shop"},
+		{"uid 0", "release of the shop", "release of the shop"},
+		{"uid 7", "backup", "release of the shop; uid 7: backup"},
+		{"uid 7", strings.Repeat("x", longestWhy), "release of the shop; uid 7: backup"},
+	} {
+		say(c.by, c.why)
+		for _, dirs := range [][2]string{{"/data", "/elsewhere"}, {"/elsewhere", "/run"}} { // each file by itself
+			if f := frozen(b.disk, dirs[0], dirs[1]); f == nil || f.By != first.By || !f.At.Equal(first.At) || f.Why != c.want {
+				t.Errorf("after %.20q by %s: %+v in %v, want %q", c.why, c.by, f, dirs, c.want)
+			}
+		}
+	}
+}
