@@ -191,7 +191,7 @@ func (m *deviceMeter) sample(use host.DeviceUse, hist probe.Hist, start, end tim
 		return nil
 	}
 	s := &tune.MeterSample{Start: start, End: end, Throughput: float64(use.Bytes) / end.Sub(start).Seconds(),
-		ErrorRate: float64(use.Failed) / float64(max(1, use.Done+use.Failed))}
+		ErrorRate: float64(use.Failed) / float64(max(1, use.Done+use.Failed)), Requests: int64(use.Done + use.Failed)}
 	switch {
 	case m.Measure().Latency == tune.LatencyNone || use.Done == 0:
 	case m.p == nil:

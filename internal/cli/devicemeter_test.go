@@ -89,8 +89,8 @@ func TestDeviceMeterTellsDevicesApart(t *testing.T) {
 		t.Fatalf("%v %v", got, err)
 	}
 	took := got[0].End.Sub(got[0].Start).Seconds()
-	if bytes := got[0].Throughput * took; bytes < 4096*512-1 || bytes > 4096*512+1 || got[0].P95MS != 2 || got[0].MedianMS != 2 {
-		t.Errorf("sda %+v: want 2 ms and 2 MiB in %.2f s", got[0], took)
+	if bytes := got[0].Throughput * took; bytes < 4096*512-1 || bytes > 4096*512+1 || got[0].P95MS != 2 || got[0].MedianMS != 2 || got[0].Requests != 200 {
+		t.Errorf("sda %+v: want 200 requests of 2 ms and 2 MiB in %.2f s", got[0], took)
 	}
 	if got[2].Throughput != 0 || got[2].P95MS != 0 {
 		t.Errorf("sdc has two requests on their way and completes none: %+v", got[2])

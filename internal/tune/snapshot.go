@@ -148,7 +148,10 @@ type MeterSample struct {
 	P95MS      float64   `json:"p95_ms"`
 	Throughput float64   `json:"throughput"`
 	ErrorRate  float64   `json:"error_rate"`
-	Value      *float64  `json:"value,omitempty"`
+	// Requests is how many ErrorRate is a share of; 0 where the meter does not count them. Throughput does not
+	// tell it: its unit is the meter's own.
+	Requests int64    `json:"requests,omitempty"`
+	Value    *float64 `json:"value,omitempty"`
 	// Lost is the share of attempts the kernel counted as lost meanwhile, in [0,1]; nil when nobody looked.
 	Lost *float64 `json:"lost,omitempty"`
 }

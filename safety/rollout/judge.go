@@ -27,11 +27,12 @@ func (s Trial) from() int {
 	return 0
 }
 
-// split gives the treated samples of the exposure now judged and the untreated ones.
-func (s Trial) split() (treated, untreated []tune.MeterSample) {
+// split gives the treated samples of the exposure now judged and the untreated ones: of one of several like
+// targets, counted from 1, or of all there is with 0.
+func (s Trial) split(unit int) (treated, untreated []tune.MeterSample) {
 	for _, r := range s.readings {
 		switch {
-		case r.sample == nil:
+		case r.sample == nil || unit > 0 && r.unit != unit:
 		case !r.treated:
 			untreated = append(untreated, *r.sample)
 		case r.stage >= s.from():
@@ -51,8 +52,7 @@ func (s Trial) alarm(a assessment) (tune.Verdict, string, string) {
 		return tune.Inconclusive, "", ""
 	}
 	if s.Policy.Measure.Signal == "" && s.Policy.Limits != (Limits{}) {
-		t, u := s.split()
-		if said, broke := s.Policy.Limits.broken(t, u, a); broke {
+		if said, broke := s.limit(a); broke {
 			return tune.Fail, tune.ReasonLimit, said
 		}
 	}
@@ -71,6 +71,26 @@ func (s Trial) alarm(a assessment) (tune.Verdict, string, string) {
 		}
 	}
 	return tune.Inconclusive, "", ""
+}
+
+// limit says which limit treatment broke. Each of several like targets is held against itself: one that lay above
+// before is not harmed, and one that is harmed is not outweighed by the others. One never seen untreated has only
+// the others to be held against. Surely worse is said of all together, by [Trial.alarm].
+func (s Trial) limit(a assessment) (string, bool) {
+	t, u := s.split(0)
+	if len(s.Plan.Units) == 0 {
+		return s.Policy.Limits.broken(t, u, a)
+	}
+	for i, unit := range s.Plan.Units {
+		own, before := s.split(i + 1)
+		if len(before) == 0 {
+			before = u
+		}
+		if said, broke := s.Policy.Limits.broken(own, before, assessment{}); broke {
+			return unit.Target + ": " + said, true
+		}
+	}
+	return "", false
 }
 
 // runEnded reports that the slot just done was untreated, or is the last one before another treated one
@@ -114,7 +134,7 @@ func (s Trial) judgeStage(a assessment, now time.Time, late bool) (Trial, []Effe
 func (s Trial) lacking(a assessment) string {
 	st := s.stage()
 	lastPartial := len(s.Stages) == len(s.Plan.Stages)-1
-	_, untreated := s.split()
+	_, untreated := s.split(0)
 	switch {
 	case s.misses > 0:
 		return "the last slot gave no data"

@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 
+	"gonum.org/v1/gonum/stat/distuv"
+
 	"semantos/internal/tune"
 )
 
@@ -18,9 +20,12 @@ type Limits struct {
 // long stage is seen as fast as an early one.
 const recentTreated = 3
 
-// broken reports a limit that treatment breaks: the median of the newest treated slots exceeds it and
-// that of the untreated does not, or both do and treated is surely worse. Two treated slots at least for
-// the p95, which one burst can move. Of failed requests one slot is enough where no untreated slot had as
+// byChance is how seldom as many requests of one slot may fail by chance at a rate that keeps the limit.
+const byChance = 0.01
+
+// broken reports a limit that treatment breaks: most of the newest treated slots lie above it, two at least,
+// for one burst moves one slot, and the median of the untreated does not, or does too and treated is surely
+// worse. Of failed requests one slot is enough where they are too many for chance and no untreated slot had as
 // many: a server that stops answering is no burst.
 func (l Limits) broken(treated, untreated []tune.MeterSample, a assessment) (string, bool) {
 	for _, c := range []struct {
@@ -39,14 +44,14 @@ func (l Limits) broken(treated, untreated []tune.MeterSample, a assessment) (str
 		if c.metric == metricP95 && lossy(untreated) {
 			u = []float64{math.Inf(1)} // what got through kept the limit, what was lost did not
 		}
-		if n := len(t); n > 0 && c.metric == metricErrors && t[n-1] > c.max && len(u) > 0 && slices.Max(u) <= c.max {
-			return fmt.Sprintf("%s %.4g while treated, limit %.4g, untreated %.4g at most", c.metric, t[n-1], c.max, slices.Max(u)), true
+		if c.metric == metricErrors && len(treated) > 0 && outage(treated[len(treated)-1], c.max) && len(u) > 0 && slices.Max(u) <= c.max {
+			return fmt.Sprintf("%s %.4g while treated, limit %.4g, untreated %.4g at most", c.metric, t[len(t)-1], c.max, slices.Max(u)), true
 		}
-		if len(t) < 2 || len(u) < 1 || median(t) <= c.max {
+		if len(t) < 2 || len(u) < 1 || lowerMedian(t) <= c.max {
 			continue
 		}
 		said := fmt.Sprintf("%s %.4g%s while treated, limit %.4g%s, untreated %.4g%s",
-			c.metric, median(t), c.unit, c.max, c.unit, median(u), c.unit)
+			c.metric, lowerMedian(t), c.unit, c.max, c.unit, median(u), c.unit)
 		if median(u) <= c.max {
 			return said, true
 		}
@@ -55,6 +60,21 @@ func (l Limits) broken(treated, untreated []tune.MeterSample, a assessment) (str
 		}
 	}
 	return "", false
+}
+
+// outage reports that the requests of one slot alone show that more fail than a limit allows: the lower bound of
+// the exact binomial interval lies above it. A single failed request never shows it. Where the meter does not
+// count its requests the rate is all there is, and is believed.
+func outage(s tune.MeterSample, limit float64) bool {
+	switch {
+	case !finite(s.ErrorRate) || s.ErrorRate <= limit:
+		return false
+	case s.Requests <= 0:
+		return true
+	}
+	n := float64(s.Requests)
+	failed := math.Round(s.ErrorRate * n)
+	return failed > 1 && distuv.Binomial{N: n, P: limit}.Survival(failed-1) < byChance
 }
 
 func metricNamed(name string) (metric, bool) {
@@ -75,4 +95,12 @@ func median(x []float64) float64 {
 		return (s[n/2-1] + s[n/2]) / 2
 	}
 	return s[len(s)/2]
+}
+
+// lowerMedian is the median, and of an even number the lower of the two in the middle: their mean would let one
+// reading speak for two.
+func lowerMedian(x []float64) float64 {
+	s := slices.Clone(x)
+	slices.Sort(s)
+	return s[(len(s)-1)/2]
 }

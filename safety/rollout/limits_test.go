@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -62,6 +63,65 @@ func TestErrorsBreakInOneSlot(t *testing.T) {
 				t.Error("it was not held when it broke")
 			}
 		})
+	}
+}
+
+// counted is a slot in which some of so many requests failed; of 0 requests only the rate is known.
+func counted(rate float64, requests int64) tune.MeterSample {
+	s := sample(10, 100, rate)
+	s.Requests = requests
+	return s
+}
+
+// TestFewFailedRequestsNeedASecondSlot: what a handful of requests may do by chance ends no trial in one slot,
+// what it may not does, and so does any rate of a meter that does not count.
+func TestFewFailedRequestsNeedASecondSlot(t *testing.T) {
+	t.Parallel()
+	none := counted(0, 50)
+	for _, tc := range []struct {
+		name    string
+		limit   float64
+		treated []tune.MeterSample
+		breaks  bool
+	}{
+		{"one of one", 0.5, []tune.MeterSample{counted(1, 1)}, false},
+		{"two of two", 0.5, []tune.MeterSample{none, none, counted(1, 2)}, false},
+		{"six of six", 0.5, []tune.MeterSample{counted(1, 6)}, false},
+		{"seven of seven", 0.5, []tune.MeterSample{counted(1, 7)}, true},
+		{"an outage", 0.5, []tune.MeterSample{none, none, counted(0.98, 50)}, true},
+		{"a large one", 0.5, []tune.MeterSample{counted(0.51, 4_000_000)}, true},
+		{"barely above in 50", 0.5, []tune.MeterSample{counted(0.52, 50)}, false},
+		{"one of one, twice", 0.5, []tune.MeterSample{none, counted(1, 1), counted(1, 1)}, true},
+		{"one of one beside one of fifty", 0.5, []tune.MeterSample{counted(0.02, 50), counted(1, 1)}, false},
+		{"one of fifty, at a small limit", 0.0001, []tune.MeterSample{counted(0.02, 50)}, false},
+		{"two of fifty, at a small limit", 0.0001, []tune.MeterSample{counted(0.04, 50)}, true},
+		{"not counted", 0.5, []tune.MeterSample{none, counted(0.98, 0)}, true},
+		{"a count that cannot be", 0.5, []tune.MeterSample{counted(0.98, -3)}, true},
+		{"no number", 0.5, []tune.MeterSample{counted(math.NaN(), 50)}, false},
+	} {
+		said, got := Limits{MaxErrorRate: tc.limit}.broken(tc.treated, []tune.MeterSample{none, none}, assessment{})
+		if got != tc.breaks {
+			t.Errorf("%s: broken %v (%s)", tc.name, got, said)
+		}
+	}
+}
+
+// TestOneBurstBreaksNoLimit: of two treated slots the mean is no median, for one of them would speak for both.
+func TestOneBurstBreaksNoLimit(t *testing.T) {
+	t.Parallel()
+	well, burst := sample(10, 100, 0), sample(1000, 100, 0)
+	l := Limits{MaxP95MS: 35}
+	for _, tc := range []struct {
+		treated []tune.MeterSample
+		breaks  bool
+	}{
+		{[]tune.MeterSample{well, burst}, false},
+		{[]tune.MeterSample{burst, well, burst}, true},
+		{[]tune.MeterSample{burst, burst}, true},
+	} {
+		if said, got := l.broken(tc.treated, []tune.MeterSample{well}, assessment{}); got != tc.breaks {
+			t.Errorf("%d treated slots: broken %v (%s)", len(tc.treated), got, said)
+		}
 	}
 }
 

@@ -96,6 +96,7 @@ type sampleForm struct {
 	P95MS      real      `json:"p95_ms"`
 	Throughput real      `json:"throughput"`
 	ErrorRate  real      `json:"error_rate"`
+	Requests   int64     `json:"requests,omitempty"`
 	Value      *real     `json:"value"`
 	Lost       *real     `json:"lost"`
 }
@@ -228,7 +229,7 @@ func formOf(t Trial) trialForm {
 		if v := r.sample; v != nil {
 			f.Readings[i].Sample = &sampleForm{
 				Start: v.Start, End: v.End, MedianMS: real(v.MedianMS), P95MS: real(v.P95MS), Throughput: real(v.Throughput),
-				ErrorRate: real(v.ErrorRate), Value: (*real)(v.Value), Lost: (*real)(v.Lost)}
+				ErrorRate: real(v.ErrorRate), Requests: v.Requests, Value: (*real)(v.Value), Lost: (*real)(v.Lost)}
 		}
 	}
 	return f
@@ -249,7 +250,7 @@ func (f trialForm) trial() Trial {
 		if v := r.Sample; v != nil {
 			back.sample = &tune.MeterSample{
 				Start: v.Start, End: v.End, MedianMS: float64(v.MedianMS), P95MS: float64(v.P95MS), Throughput: float64(v.Throughput),
-				ErrorRate: float64(v.ErrorRate), Value: (*float64)(v.Value), Lost: (*float64)(v.Lost)}
+				ErrorRate: float64(v.ErrorRate), Requests: v.Requests, Value: (*float64)(v.Value), Lost: (*float64)(v.Lost)}
 		}
 		t.readings = append(t.readings, back)
 	}

@@ -39,9 +39,10 @@ type world struct {
 	on       map[string]bool
 	factor   float64 // what treatment does to p95
 	gone     map[int]bool
-	silenced map[int]bool // give no data while treated
-	exposure [][]float64  // seconds treated, by stage and unit
-	seconds  []float64    // by stage
+	silenced map[int]bool                              // give no data while treated
+	change   func(u int, on bool, s *tune.MeterSample) // what is else of a unit; may be nil
+	exposure [][]float64                               // seconds treated, by stage and unit
+	seconds  []float64                                 // by stage
 }
 
 func (w *world) samples() []*tune.MeterSample {
@@ -55,6 +56,9 @@ func (w *world) samples() []*tune.MeterSample {
 			p95 *= w.factor
 		}
 		out[u] = &tune.MeterSample{P95MS: p95, MedianMS: p95 / 2, Throughput: 100}
+		if w.change != nil {
+			w.change(u, w.on[fmt.Sprintf("netns:%d", u+1)], out[u])
+		}
 	}
 	return out
 }

@@ -132,5 +132,6 @@ func (m *httpMeter) Sample(ctx context.Context, d time.Duration) (tune.MeterSamp
 		// By the time requests were due in: one late answer must not halve it.
 		Throughput: float64(n-int64(t.failed)) / d.Seconds(),
 		ErrorRate:  float64(t.failed) / float64(n),
+		Requests:   n,
 	}, nil
 }

@@ -55,6 +55,9 @@ func TestHTTPMeter(t *testing.T) {
 	if got.Throughput < 36 || got.Throughput > 44 {
 		t.Errorf("throughput %v, asked 40/s", got.Throughput)
 	}
+	if got.Requests != 20 {
+		t.Errorf("%d requests counted of 20", got.Requests)
+	}
 	if n := conns.Load(); n != 20 {
 		t.Errorf("%d connections for 20 requests", n)
 	}
@@ -86,7 +89,7 @@ func TestHTTPMeterCountsWhatWasLost(t *testing.T) {
 	addr := l.Addr().String()
 	l.Close()
 	got = httpSample(t, "http://"+addr, Config{Rate: 40, Timeout: 300 * time.Millisecond}, 250*time.Millisecond)
-	if got.ErrorRate != 1 || got.Throughput != 0 || got.MedianMS < 299 {
+	if got.ErrorRate != 1 || got.Requests != 10 || got.Throughput != 0 || got.MedianMS < 299 {
 		t.Errorf("a dead server: %+v", got)
 	}
 }
